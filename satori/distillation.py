@@ -1,0 +1,87 @@
+"""``satori distill``: the policy's own solutions back into the base model (paper sections 4.2 and 6, D.3).
+
+The trained policy solves training problems several times; of the problems it solves, the hardest ones (fewest correct
+samples, then longest answers) give one correct trajectory each, and the *base* model is fine-tuned on those: the
+parameters start over, the knowledge stays.
+"""
+
+import random
+from collections.abc import Sequence
+from itertools import islice
+
+from pydantic import Field
+
+from satori.coat import add_meta_actions
+from satori.config import derive_seed
+from satori.engines.base import Sampling
+from satori.engines.torch_engine import TorchEngine
+from satori.models import load_policy, load_tokenizer, save
+from satori.problems.arithmetic import Split, problem_stream
+from satori.run_folder import ArtifactError, read_jsonl, write_jsonl
+from satori.sampling import Response, sample_responses
+from satori.stage import StageContext
+from satori.training import OptimizerSettings, fine_tune
+
+
+class DistillSettings(OptimizerSettings):
+    """Distillation of a policy into the base model."""
+
+    learning_rate: float = 2e-5
+    epochs: float = 2
+    problems: int = Field(default=240_000, gt=0)
+    """Training problems the policy solves (paper: 240k)."""
+    keep: int = Field(default=180_000, gt=0)
+    """Correct trajectories kept, hardest first (paper: 180k)."""
+    samples: int = Field(default=2, gt=0)
+    """Samples per problem; their share of correct ones says how hard it is."""
+    temperature: float = Field(default=1.0, gt=0)
+    max_new_tokens: int = Field(default=2048, gt=0)
+
+
+def run_stage(context: StageContext) -> str:
+    settings, teacher = context.recipe.distill, context.artifact("rl_1")
+    path = context.folder / "trajectories.jsonl"
+    if not path.exists():
+        tokenizer = load_tokenizer(teacher)
+        engine = TorchEngine(load_policy(teacher), tokenizer.eos_token_id, context.recipe.engine.rows)
+        sampling = Sampling(temperature=settings.temperature, max_new_tokens=settings.max_new_tokens)
+        problems = list(islice(problem_stream(Split.TRAIN, derive_seed(context.seed, "problems")), settings.problems))
+        context.task.start(settings.problems * settings.samples)
+        context.task.note("sampling the policy")
+        groups = sample_responses(
+            engine, tokenizer, problems, settings.samples, sampling, context.seed, context.task.advance
+        )
+        chosen = hardest_correct(groups, settings.keep, random.Random(derive_seed(context.seed, "choose")))
+        write_jsonl(path, [describe(response, share) for share, response in chosen])
+    base = context.artifact("base")
+    model, tokenizer = load_policy(base), load_tokenizer(base)
+    add_meta_actions(model, tokenizer)
+    sequences = [(record["prompt_ids"], record["token_ids"]) for record in read_jsonl(path)]
+    if not sequences:
+        raise ArtifactError(f"{path}: the policy solved no problem, nothing to distil")
+    fine_tune(model, tokenizer, sequences, settings, context.folder, context.task, context.seed)
+    save(model, tokenizer, context.folder)
+    return f"distilled {len(sequences)} correct trajectories into the base model"
+
+
+def hardest_correct(
+    groups: Sequence[Sequence[Response]], keep: int, rng: random.Random
+) -> list[tuple[float, Response]]:
+    """One correct response for each problem that has one, with the problem's share of correct samples; the ``keep``
+    hardest of them, hardest first."""
+    found = []
+    for responses in groups:
+        if correct := [r for r in responses if r.correct]:
+            found.append((len(correct) / len(responses), rng.choice(correct)))
+    return sorted(found, key=lambda pair: (pair[0], -len(pair[1].completion.token_ids)))[:keep]
+
+
+def describe(response: Response, share: float) -> dict[str, object]:
+    return {
+        "id": response.problem.id,
+        "level": response.problem.level,
+        "correct_share": share,
+        "response": response.text,
+        "prompt_ids": list(response.prompt_ids),
+        "token_ids": list(response.completion.token_ids),
+    }

@@ -1,0 +1,251 @@
+"""The embedded sampler: continuous batching over any Hugging Face causal model with full attention.
+
+A fixed number of cache rows; each row holds one sequence, left-aligned at its own length, so prompts and restart
+prefixes of different lengths need no padding. A row that finishes takes the next prompt at once; when no prompts
+are left, the finished rows are dropped so that the tail of long responses runs in a small batch. Prompts that are
+equal (several samples of one problem) are computed once and their cache copied.
+
+Compared with ``model.generate`` in ``bench/sampler.py``.
+
+Legend of shape suffixes: R rows, T new tokens, L cached length, V vocabulary.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.cache_utils import Cache
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from satori.engines.base import Sampling
+from satori.types import Completion, FinishReason
+
+_GROWTH = 64  # the cache grows by at least so many positions at a time
+
+
+class _RowCache(Cache):
+    """Keys and values of all rows, (rows, heads, capacity, head size) a layer; written at each row's own length."""
+
+    def __init__(self, layers: int) -> None:
+        self.keys: list[torch.Tensor | None] = [None] * layers
+        self.values: list[torch.Tensor | None] = [None] * layers
+        self.rows_R = torch.empty(0, dtype=torch.long)
+        self.slots_R = torch.empty(0, dtype=torch.long)
+        self.length = 0
+        self.capacity_rows = 0
+        self.prefilling = False
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return 0 if self.prefilling else self.length
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        return query_length, 0  # asked in prefill only: decoding brings its own mask
+
+    def get_query_offset(self, layer_idx: int = 0) -> int:
+        return 0
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: object, **kwargs: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        keys = self.keys[layer_idx] = self._fit(self.keys[layer_idx], key_states)
+        values = self.values[layer_idx] = self._fit(self.values[layer_idx], value_states)
+        if self.prefilling:  # slots_R names the source prompt of each row: equal prompts were computed once
+            width = key_states.shape[2]
+            keys[self.rows_R, :, :width] = key_states[self.slots_R]
+            values[self.rows_R, :, :width] = value_states[self.slots_R]
+            return key_states, value_states
+        keys[self.rows_R, :, self.slots_R] = key_states[:, :, 0]
+        values[self.rows_R, :, self.slots_R] = value_states[:, :, 0]
+        rows = key_states.shape[0]
+        return keys[:rows, :, : self.length], values[:rows, :, : self.length]
+
+    def _fit(self, store: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
+        """The store, larger where the current length needs it."""
+        if store is not None and store.shape[2] >= self.length:
+            return store
+        capacity = self.length + _GROWTH
+        grown = like.new_zeros(self.capacity_rows, like.shape[1], capacity, like.shape[3])
+        if store is not None:
+            grown[: store.shape[0], :, : store.shape[2]] = store
+        return grown
+
+    def keep(self, rows_R: torch.Tensor) -> None:
+        """Drop every row but these, in this order."""
+        self.keys = [k[rows_R] if k is not None else None for k in self.keys]
+        self.values = [v[rows_R] if v is not None else None for v in self.values]
+        self.capacity_rows = len(rows_R)
+
+
+def _attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of one new token a row without repeating grouped keys and values; PyTorch's own for longer queries.
+
+    query (R, heads, T, D); key and value (R, key-value heads, L, D); mask additive, (R, 1, 1, L).
+    """
+    if query.shape[2] != 1 or attention_mask is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    rows, heads, _, size = query.shape
+    groups = query.view(rows, key.shape[1], heads // key.shape[1], size)
+    scores = groups @ key.transpose(-1, -2) * (scaling or size**-0.5) + attention_mask
+    return (scores.softmax(-1) @ value).reshape(rows, 1, heads, size), None
+
+
+_ATTENTION = "satori_decode"
+AttentionInterface.register(_ATTENTION, _attend)
+AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
+
+
+@dataclass
+class _Row:
+    """One sequence in flight."""
+
+    index: int
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+
+class TorchEngine:
+    """Samples from a transformers model that lives in this process.
+
+    The model is used as it is at each call, so a policy in training is always sampled with its current weights.
+    """
+
+    def __init__(self, model: PreTrainedModel, eos_token_id: int, rows: int = 256) -> None:
+        if rows < 1:
+            raise ValueError(f"rows is {rows}: the sampler needs at least one")
+        self.model, self.eos_token_id, self.rows = model, eos_token_id, rows
+
+    @torch.inference_mode()
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int
+    ) -> Iterator[tuple[int, Completion]]:
+        """See :class:`satori.engines.base.Engine`. Raises ValueError for an empty prompt or one too long."""
+        self._check(prompts, sampling)
+        was_training, attention = self.model.training, self.model.config._attn_implementation
+        self.model.eval()
+        self.model.set_attn_implementation(_ATTENTION)
+        try:
+            yield from self._generate(prompts, sampling, torch.Generator(self.model.device).manual_seed(seed))
+        finally:
+            self.model.train(was_training)
+            self.model.set_attn_implementation(attention)
+
+    def _check(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> None:
+        limit = getattr(self.model.config, "max_position_embeddings", None)
+        for index, prompt in enumerate(prompts):
+            if not prompt:
+                raise ValueError(f"prompt {index} is empty")
+            if limit is not None and len(prompt) + sampling.max_new_tokens > limit:
+                raise ValueError(
+                    f"prompt {index} has {len(prompt)} tokens and max_new_tokens is {sampling.max_new_tokens}: "
+                    f"together more than the model's context of {limit}"
+                )
+
+    def _generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, generator: torch.Generator
+    ) -> Iterator[tuple[int, Completion]]:
+        device = self.model.device
+        # Neighbours of equal length prefill together, and equal prompts stand next to each other.
+        waiting = deque(sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), list(prompts[i]))))
+        cache = _RowCache(self.model.config.num_hidden_layers)
+        cache.capacity_rows = min(self.rows, len(prompts))
+        rows: list[_Row | None] = [None] * cache.capacity_rows
+        lengths_R = torch.zeros(len(rows), dtype=torch.long, device=device)  # tokens in the cache
+        next_R = torch.zeros(len(rows), dtype=torch.long, device=device)  # sampled, not yet in the cache
+        while True:
+            free = [r for r, row in enumerate(rows) if row is None]
+            # Refill in batches of at least an eighth of the rows: prefilling one prompt at a time wastes the batch.
+            if waiting and len(free) >= min(len(waiting), max(1, len(rows) // 8)):
+                batch = [waiting.popleft() for _ in range(min(len(free), len(waiting)))]
+                places = free[: len(batch)]
+                logits_RV = self._prefill(cache, [prompts[i] for i in batch], places)
+                for place, index in zip(places, batch, strict=True):
+                    rows[place] = _Row(index)
+                    lengths_R[place] = len(prompts[index])
+                active = places
+            elif len(free) == len(rows):
+                return
+            else:
+                if not waiting and len(free) * 4 >= len(rows):
+                    keep_R = torch.tensor([r for r, row in enumerate(rows) if row is not None], device=device)
+                    cache.keep(keep_R)
+                    rows = [row for row in rows if row is not None]
+                    lengths_R, next_R = lengths_R[keep_R], next_R[keep_R]
+                logits_RV = self._decode(cache, next_R, lengths_R)
+                lengths_R += 1
+                active = [r for r, row in enumerate(rows) if row is not None]
+                if len(active) < len(rows):
+                    logits_RV = logits_RV[active]
+            tokens_R, logprobs_R = sample(logits_RV, sampling.temperature, generator)
+            next_R[active] = tokens_R
+            for place, token, logprob in zip(active, tokens_R.tolist(), logprobs_R.tolist(), strict=True):
+                row = rows[place]
+                assert row is not None
+                row.token_ids.append(token)
+                row.logprobs.append(logprob)
+                if token == self.eos_token_id or len(row.token_ids) == sampling.max_new_tokens:
+                    reason = FinishReason.STOP if token == self.eos_token_id else FinishReason.LENGTH
+                    yield row.index, Completion(tuple(row.token_ids), reason, tuple(row.logprobs))
+                    rows[place] = None
+                    lengths_R[place] = 0
+
+    def _prefill(self, cache: _RowCache, prompts: list[Sequence[int]], places: list[int]) -> torch.Tensor:
+        """Compute the prompts into their rows; returns the logits after each prompt, (R, V)."""
+        unique = {tuple(p): None for p in prompts}
+        source = {prompt: i for i, prompt in enumerate(unique)}
+        lengths = torch.tensor([len(p) for p in unique], device=self.model.device)
+        width = int(lengths.max())
+        ids_RT = torch.zeros(len(unique), width, dtype=torch.long)
+        for i, prompt in enumerate(unique):
+            ids_RT[i, : len(prompt)] = torch.tensor(prompt)
+        cache.prefilling, cache.length = True, max(cache.length, width)
+        cache.rows_R = torch.tensor(places, device=self.model.device)
+        cache.slots_R = torch.tensor([source[tuple(p)] for p in prompts], device=self.model.device)
+        # Right padding under a causal mask: no real token sees a padded one.
+        hidden_RTH = self.model.base_model(ids_RT.to(self.model.device), past_key_values=cache).last_hidden_state
+        last_RH = hidden_RTH[torch.arange(len(unique)), lengths - 1]
+        logits_RV = self.model.get_output_embeddings()(last_RH)
+        cache.prefilling = False
+        return logits_RV[cache.slots_R]
+
+    def _decode(self, cache: _RowCache, tokens_R: torch.Tensor, lengths_R: torch.Tensor) -> torch.Tensor:
+        """One token for every row; returns the logits after it, (R, V)."""
+        cache.length = int(lengths_R.max()) + 1
+        cache.rows_R, cache.slots_R = torch.arange(len(tokens_R), device=tokens_R.device), lengths_R
+        unseen_RL = torch.arange(cache.length, device=tokens_R.device)[None] > lengths_R[:, None]
+        mask_RL = torch.zeros_like(unseen_RL, dtype=self.model.dtype).masked_fill_(unseen_RL, -torch.inf)
+        hidden_RTH = self.model.base_model(
+            tokens_R[:, None],
+            attention_mask=mask_RL[:, None, None],
+            position_ids=lengths_R[:, None],
+            past_key_values=cache,
+        ).last_hidden_state
+        return self.model.get_output_embeddings()(hidden_RTH[:, 0])
+
+
+def sample(
+    logits_RV: torch.Tensor, temperature: float, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sampled token and its log-probability at the sampling temperature, each (R,). Temperature 0 is greedy, with
+    log-probabilities at temperature 1."""
+    logprobs_RV = (logits_RV.float() / (temperature or 1.0)).log_softmax(-1)
+    if temperature == 0:
+        tokens_R = logits_RV.argmax(-1)
+    else:  # the largest of log-probability plus Gumbel noise is a sample of the distribution
+        noise_RV = torch.empty_like(logprobs_RV).exponential_(generator=generator).log_().neg_()
+        tokens_R = (logprobs_RV + noise_RV).argmax(-1)
+    return tokens_R, logprobs_RV.gather(-1, tokens_R[:, None])[:, 0]

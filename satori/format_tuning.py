@@ -1,0 +1,31 @@
+"""``satori tune``: format tuning (paper section 4.1, D.2).
+
+The three meta-actions join the vocabulary, then the base model is fine-tuned on the demonstrations, loss on the
+responses.
+"""
+
+from satori.coat import add_meta_actions, encode_prompt
+from satori.models import load_policy, load_tokenizer, save
+from satori.run_folder import read_jsonl
+from satori.stage import StageContext
+from satori.training import OptimizerSettings, fine_tune
+
+
+class TuneSettings(OptimizerSettings):
+    """Format tuning. Paper: learning rate 2e-5, batch 128, at most 2 epochs."""
+
+    learning_rate: float = 2e-5
+    epochs: float = 2
+
+
+def run_stage(context: StageContext) -> str:
+    base = context.artifact("base")
+    model, tokenizer = load_policy(base), load_tokenizer(base)
+    add_meta_actions(model, tokenizer)
+    sequences = []
+    for record in read_jsonl(context.artifact("synthesis") / "demonstrations.jsonl"):
+        response = tokenizer.encode(record["response"], add_special_tokens=False)
+        sequences.append((encode_prompt(tokenizer, record["question"]), [*response, tokenizer.eos_token_id]))
+    fine_tune(model, tokenizer, sequences, context.recipe.tune, context.folder, context.task, context.seed)
+    save(model, tokenizer, context.folder)
+    return f"tuned on {len(sequences)} demonstrations"

@@ -1,0 +1,145 @@
+"""The stages in order, and how they run over a run folder."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import set_seed
+from transformers.utils import logging as transformers_logging
+
+from satori import distillation, format_tuning, pretraining, reward_model
+from satori.config import derive_seed
+from satori.evaluation import stage as evaluation
+from satori.progress import Display
+from satori.recipe import Recipe, dump_recipe
+from satori.reinforcement import stage as reinforcement
+from satori.report import stage as report
+from satori.run_folder import RunFolder, write_text
+from satori.stage import Stage, StageContext
+from satori.synthesis import stage as synthesis
+
+STAGES: tuple[Stage, ...] = (
+    Stage("base", "pretrain", (), ("pretrain",), pretraining.run_stage, "the base model"),
+    Stage(
+        "synthesis",
+        "synthesize",
+        ("base",),
+        ("seed", "variant", "engine", "synthesis"),
+        synthesis.run_stage,
+        "COAT demonstrations from generator, critic and reward model",
+    ),
+    Stage(
+        "format_tuned",
+        "tune",
+        ("base", "synthesis"),
+        ("seed", "tune"),
+        format_tuning.run_stage,
+        "format tuning: the base model learns the meta-actions",
+    ),
+    Stage(
+        "reward_model",
+        "reward-model",
+        ("format_tuned",),
+        ("seed", "engine", "reward_model"),
+        reward_model.run_stage,
+        "preference pairs and the outcome reward model",
+    ),
+    Stage(
+        "restarts",
+        "restarts",
+        ("format_tuned",),
+        ("seed", "variant", "engine", "restarts"),
+        reinforcement.run_restarts,
+        "the restart buffers of Algorithm 1",
+    ),
+    Stage(
+        "rl_1",
+        "rl",
+        ("format_tuned", "reward_model", "restarts"),
+        ("seed", "engine", "restarts", "rl"),
+        reinforcement.run_round_1,
+        "PPO with restart and explore",
+    ),
+    Stage(
+        "distilled",
+        "distill",
+        ("base", "rl_1"),
+        ("seed", "engine", "distill"),
+        distillation.run_stage,
+        "the policy's hardest correct trajectories back into the base model",
+    ),
+    Stage(
+        "rl_2",
+        "rl",
+        ("distilled", "format_tuned", "reward_model", "restarts"),
+        ("seed", "engine", "restarts", "rl_2"),
+        reinforcement.run_round_2,
+        "PPO, round 2: no restarts, more samples",
+    ),
+    Stage(
+        "evaluation",
+        "evaluate",
+        evaluation.MODELS,
+        ("engine", "evaluate"),
+        evaluation.run_stage,
+        "every model on held-out and out-of-domain problems",
+    ),
+    Stage(
+        "report",
+        "report",
+        ("synthesis", "reward_model", "rl_1", "rl_2", "evaluation"),
+        ("description", "variant"),
+        report.run_stage,
+        "summary.json, report.md and report.html",
+    ),
+)
+
+
+def run(recipe: Recipe, out: Path, stages: Sequence[Stage], redo: Sequence[str], display: Display) -> None:
+    """Run stages in order over a run folder, skipping those that are done.
+
+    ``redo`` names stages to make again; what was made from them is made again too. Raises ArtifactError where an
+    artifact is missing or belongs to another configuration.
+    """
+    folder = RunFolder(out)
+    for name in _with_followers(redo):
+        folder.remove(name)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    out.mkdir(parents=True, exist_ok=True)
+    for stage in stages:
+        settings = stage_settings(recipe, stage)
+        inputs = folder.input_fingerprints(stage.name, stage.inputs)
+        task = display.task(stage.name)
+        if folder.is_complete(stage.name, settings, inputs):
+            task.finish("done before")
+            continue
+        write_text(out / "recipe.yaml", dump_recipe(recipe))
+        partial = folder.open_partial(stage.name, settings, inputs)
+        started, seed = time.monotonic(), derive_seed(recipe.seed, stage.name)
+        set_seed(seed)
+        outcome = stage.run(StageContext(stage.name, recipe, partial, folder, seed, task))
+        folder.commit(stage.name, settings, inputs, time.monotonic() - started)
+        task.finish(outcome)
+
+
+def stage_settings(recipe: Recipe, stage: Stage) -> dict[str, object]:
+    """The part of a recipe that shapes a stage's artifact."""
+    values = recipe.model_dump(mode="json")
+    return {section: values[section] for section in stage.sections}
+
+
+def _with_followers(names: Sequence[str]) -> list[str]:
+    """The stages named, and all that read them directly or through others."""
+    known = {stage.name for stage in STAGES}
+    for name in names:
+        if name not in known:
+            raise ValueError(f"no stage {name!r}; the stages are {', '.join(s.name for s in STAGES)}")
+    chosen = set(names)
+    for stage in STAGES:
+        if chosen & set(stage.inputs):
+            chosen.add(stage.name)
+    return [stage.name for stage in STAGES if stage.name in chosen]

@@ -1,0 +1,205 @@
+"""The embedded problem family: sums of several numbers, asked as formulas or as small stories.
+
+Why sums: a tiny model finds a sum of long numbers hard to write down at once (the highest digit comes first
+and depends on every carry), and easy to check column by column from the lowest digit. Reflection has something to win
+exactly where a step is harder to do than to verify. Five levels grow in digits and operands; a sixth, never trained
+on, is the harder out-of-domain set.
+
+A problem's split is a function of its operands alone, so train, validation and test are disjoint by construction
+however many problems are drawn from each.
+"""
+
+import hashlib
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from satori.types import Problem
+
+
+class Split(StrEnum):
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+@dataclass(frozen=True)
+class Level:
+    """How hard a problem is: decimal digits of each operand, and number of operands."""
+
+    digits: int
+    operands: int
+
+
+LEVELS: dict[int, Level] = {1: Level(2, 2), 2: Level(3, 2), 3: Level(3, 3), 4: Level(4, 3), 5: Level(4, 4)}
+HARDER_LEVEL = 6
+HARDER = Level(4, 5)
+
+_NAMES = ("Ann", "Ben", "Eva", "Ian", "Kim", "Leo", "Mia", "Tom")
+_THINGS = ("pens", "nuts", "coins", "cards", "beads", "books", "stamps", "apples")
+_MORE = ("buys", "finds", "gets", "wins", "makes")
+
+
+def operands_key(operands: tuple[int, ...]) -> str:
+    """What identifies a problem whatever its wording: its operands in any order."""
+    return "+".join(str(n) for n in sorted(operands))
+
+
+def split_of(operands: tuple[int, ...]) -> Split:
+    """5% of all operand sets are test, 5% validation, decided by a hash of the operands."""
+    bucket = hashlib.blake2b(operands_key(operands).encode(), digest_size=4).digest()
+    share = int.from_bytes(bucket, "big") / 2**32
+    return Split.TEST if share < 0.05 else Split.VALIDATION if share < 0.10 else Split.TRAIN
+
+
+def solve(operands: tuple[int, ...]) -> tuple[str, ...]:
+    """The plain solution: one more number added a step, the boxed answer at the end of the last."""
+    steps = [f"{claim}." for claim in running_sums(operands)]
+    return (*steps[:-1], f"{steps[-1]} \\boxed{{{sum(operands)}}}")
+
+
+def word(operands: tuple[int, ...], rng: random.Random) -> str:
+    """The question: a formula half of the time, a story otherwise."""
+    if rng.random() < 0.5:
+        return "+".join(str(n) for n in operands) + "=?"
+    name, things = rng.choice(_NAMES), rng.choice(_THINGS)
+    events = ", ".join(f"{rng.choice(_MORE)} {n}" for n in operands[1:])
+    return f"{name} has {operands[0]} {things}, {events}. How many {things}?"
+
+
+def draw_operands(level: Level, rng: random.Random) -> tuple[int, ...]:
+    low, high = 10 ** (level.digits - 1), 10**level.digits - 1
+    return tuple(rng.randint(low, high) for _ in range(level.operands))
+
+
+def make_problem(operands: tuple[int, ...], level: int, rng: random.Random) -> Problem:
+    """A problem whose id is its level and operands."""
+    return Problem(
+        id=f"sum-{level}-{operands_key(operands)}",
+        question=word(operands, rng),
+        answer=str(sum(operands)),
+        level=level,
+        solution=solve(operands),
+    )
+
+
+def problem_stream(split: Split, seed: int, levels: tuple[int, ...] = tuple(LEVELS)) -> Iterator[Problem]:
+    """Endless distinct problems of a split, levels in turn, the same for the same seed.
+
+    Level 1 has only a few hundred problems outside of training; where a level runs out its turn is skipped.
+    """
+    rng = random.Random(f"{split}-{seed}")
+    seen: set[str] = set()
+    while True:
+        for number in levels:
+            level = HARDER if number == HARDER_LEVEL else LEVELS[number]
+            for _ in range(1000):
+                operands = draw_operands(level, rng)
+                key = operands_key(operands)
+                if key not in seen and split_of(operands) is split:
+                    seen.add(key)
+                    yield make_problem(operands, number, rng)
+                    break
+
+
+# --- checking, column by column ---------------------------------------------------------------------------------
+
+_CLAIM = re.compile(r"(\d{1,12}(?:\+\d{1,12}){1,8})=(\d{1,13})", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sum stated in a text."""
+
+    terms: tuple[int, ...]
+    stated: int
+
+    @property
+    def true(self) -> bool:
+        return sum(self.terms) == self.stated
+
+    @property
+    def formula(self) -> str:
+        return "+".join(str(term) for term in self.terms)
+
+    def __str__(self) -> str:
+        return f"{self.formula}={self.stated}"
+
+
+def running_sums(operands: tuple[int, ...]) -> list[Claim]:
+    """The true claims of a solution: the running total plus the next number, step by step."""
+    claims, total = [], operands[0]
+    for number in operands[1:]:
+        claims.append(Claim((total, number), total + number))
+        total += number
+    return claims
+
+
+def read_claims(step: str) -> list[Claim]:
+    """The sums a plain step states."""
+    return [Claim(tuple(int(n) for n in left.split("+")), int(right)) for left, right in _CLAIM.findall(step)]
+
+
+def column_check(claim: Claim) -> str:
+    """The sum redone from the lowest column, and the verdict: ``47+38: 7+8=15 4+3+1=8, 85 for 95, wrong.``
+
+    The carry is the last summand of a column that has one. Columns end where the longest number does.
+    """
+    columns, carry = [], 0
+    for place in range(max(len(str(term)) for term in claim.terms)):
+        digits = [term // 10**place % 10 for term in claim.terms]
+        total = sum(digits) + carry
+        columns.append("+".join(str(d) for d in digits) + (f"+{carry}" if carry else "") + f"={total}")
+        carry = total // 10
+    right = sum(claim.terms)
+    verdict = "ok" if claim.true else "wrong"
+    return f"{claim.formula}: {' '.join(columns)}, {right} for {claim.stated}, {verdict}."
+
+
+def check_claims(claims: list[Claim]) -> str:
+    """The claims checked in order, up to and with the first wrong one."""
+    checks = []
+    for claim in claims:
+        checks.append(column_check(claim))
+        if not claim.true:
+            break
+    return " ".join(checks)
+
+
+# --- pretraining texts ------------------------------------------------------------------------------------------
+
+
+def misread(number: int, rng: random.Random) -> int:
+    """A plausible wrong result: one digit off by one, as a forgotten or an invented carry gives."""
+    place = 10 ** rng.randrange(len(str(number)))
+    wrong = number + rng.choice((-1, 1)) * place
+    return wrong if wrong > 0 else number + place
+
+
+def check_text(rng: random.Random) -> tuple[str, str]:
+    """A checking exercise (question, answer): the running sums of a problem, each perhaps wrong. No meta-actions."""
+    while True:
+        operands = draw_operands(LEVELS[rng.choice(tuple(LEVELS))], rng)
+        if split_of(operands) is Split.TRAIN:
+            break
+    claims, total = [], operands[0]
+    for number in operands[1:]:
+        terms = (total, number)
+        total = misread(sum(terms), rng) if rng.random() < 0.4 else sum(terms)
+        claims.append(Claim(terms, total))
+    return "Check " + " ".join(f"{claim}." for claim in claims), check_claims(claims)
+
+
+def pretraining_texts(seed: int, check_share: float) -> Iterator[tuple[str, str]]:
+    """Endless (question, answer) pairs from the training split: plain solutions, and a share of checking exercises."""
+    rng = random.Random(f"pretraining-{seed}")
+    while True:
+        if rng.random() < check_share:
+            yield check_text(rng)
+            continue
+        number = rng.choice(tuple(LEVELS))
+        operands = draw_operands(LEVELS[number], rng)
+        if split_of(operands) is Split.TRAIN:
+            yield word(operands, rng), "\n".join(solve(operands))

@@ -1,0 +1,152 @@
+"""Recipes: YAML files over the typed settings of every stage, with overrides from the command line.
+
+A recipe names only what differs from the defaults, and the defaults are the paper's. Round 2 of reinforcement
+learning takes what it does not name from round 1.
+"""
+
+import difflib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from satori.config import Settings
+from satori.distillation import DistillSettings
+from satori.evaluation.stage import EvaluateSettings
+from satori.format_tuning import TuneSettings
+from satori.pretraining import PretrainSettings
+from satori.reinforcement.stage import RestartStageSettings, RLSettings
+from satori.reward_model import RewardModelSettings
+from satori.synthesis.stage import SynthesisSettings
+from satori.types import Variant
+
+
+class RecipeError(ValueError):
+    """A recipe file or an override is wrong; the message names file, key and what was expected."""
+
+
+class EngineSettings(Settings):
+    """The embedded sampler."""
+
+    rows: int = Field(default=256, gt=0)
+    """Sequences generated at a time."""
+
+
+class Recipe(Settings):
+    """A whole run."""
+
+    description: str = ""
+    seed: int = Field(default=0, ge=0)
+    variant: Variant = Variant.COAT
+    """`cot` runs the same pipeline without reflect and explore (paper table 3)."""
+    threads: int = Field(default=0, ge=0)
+    """CPU threads for PyTorch; 0 leaves its own choice."""
+    engine: EngineSettings = EngineSettings()
+    pretrain: PretrainSettings = PretrainSettings()
+    synthesis: SynthesisSettings = SynthesisSettings()
+    tune: TuneSettings = TuneSettings()
+    reward_model: RewardModelSettings = RewardModelSettings()
+    restarts: RestartStageSettings = RestartStageSettings()
+    rl: RLSettings = RLSettings()
+    distill: DistillSettings = DistillSettings()
+    rl_2: RLSettings = RLSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+
+def recipe_files() -> dict[str, Path]:
+    """The shipped recipes by name."""
+    folder = Path(str(resources.files("satori") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[tuple[str, str]] = ()) -> Recipe:
+    """A shipped recipe by name, or one by the path of its file, with (dotted key, YAML value) overrides.
+
+    Raises RecipeError naming the file and the key.
+    """
+    files = recipe_files()
+    path = files.get(name_or_path, Path(name_or_path))
+    if not path.is_file():
+        raise RecipeError(f"no recipe {name_or_path!r}: neither a file nor one of {', '.join(files)}")
+    values = _read_yaml(path)
+    for key, text in overrides:
+        _set(values, key, _parse_value(key, text))
+    values["rl_2"] = _merge(values.get("rl") or {}, values.get("rl_2") or {})
+    return _validate(values, str(path))
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as YAML; loads to the same recipe."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path}: expected sections and keys, found {type(values).__name__}")
+    return values
+
+
+def _parse_value(key: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--{key}: {text!r} is not a value: {error}") from error
+
+
+def _set(values: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise RecipeError(f"--{key}: {section} is a value, not a section")
+    values[last] = value
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if nested else value
+    return merged
+
+
+def _validate(values: dict[str, Any], source: str) -> Recipe:
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(problem) for problem in error.errors()]
+        raise RecipeError(f"{source}: " + "; ".join(lines)) from error
+
+
+def _explain(problem: Any) -> str:
+    """One line for one validation error: the key, what is wrong, what was expected."""
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        return f"{key}: {problem['msg']} (found {problem['input']!r})"
+    section: Any = Recipe
+    for part in problem["loc"][:-1]:
+        section = section.model_fields[part].annotation
+    near = difflib.get_close_matches(str(problem["loc"][-1]), section.model_fields, n=1)
+    hint = f"; did you mean {near[0]}?" if near else f"; known keys: {', '.join(section.model_fields)}"
+    return f"{key}: unknown key{hint}"
+
+
+def explain(section: type[Settings], prefix: str = "") -> str:
+    """Every setting of a section with its default and meaning, one a line."""
+    lines = []
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Settings):
+            lines.append(explain(kind, f"{prefix}{name}."))
+        else:
+            meaning = " ".join((field.description or "").split())
+            default = getattr(field.default, "value", field.default)
+            lines.append(f"--{prefix}{name} {default}".ljust(48) + f" {meaning}".rstrip())
+    return "\n".join(lines)

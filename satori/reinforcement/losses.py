@@ -1,0 +1,35 @@
+"""PPO's losses, as pure functions over response tokens one after another.
+
+All return sums over tokens, to be divided by the tokens of the whole optimiser step, so that the result does not
+depend on how a step is split into micro-batches.
+
+Legend of shape suffixes: N response tokens.
+"""
+
+import torch
+
+_LOG_RATIO_LIMIT = 20.0
+
+
+def policy_loss(
+    logprobs_N: torch.Tensor, old_logprobs_N: torch.Tensor, advantages_N: torch.Tensor, clip: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The clipped surrogate. Returns sums: (loss, clipped tokens, approximate KL to the sampling policy).
+
+    The KL estimate is k3, (ratio - 1) - log ratio: never negative and of low variance.
+    """
+    log_ratio_N = (logprobs_N - old_logprobs_N).clamp(-_LOG_RATIO_LIMIT, _LOG_RATIO_LIMIT)
+    ratio_N = log_ratio_N.exp()
+    unclipped_N = ratio_N * advantages_N
+    clipped_N = ratio_N.clamp(1 - clip, 1 + clip) * advantages_N
+    loss = -torch.minimum(unclipped_N, clipped_N).sum()
+    return loss, (clipped_N < unclipped_N).sum().detach(), (ratio_N - 1 - log_ratio_N).sum().detach()
+
+
+def value_loss(
+    values_N: torch.Tensor, old_values_N: torch.Tensor, returns_N: torch.Tensor, clip: float
+) -> torch.Tensor:
+    """Half the squared error, the larger of that of the new value and that of the new value held within ``clip`` of
+    the old one. The sum over tokens."""
+    held_N = old_values_N + (values_N - old_values_N).clamp(-clip, clip)
+    return 0.5 * torch.maximum((values_N - returns_N) ** 2, (held_N - returns_N) ** 2).sum()

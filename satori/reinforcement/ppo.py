@@ -1,0 +1,219 @@
+"""PPO with restart and explore (paper section 4.2, D.3): the loop.
+
+The policy starts from the format-tuned model, the critic from the outcome reward model. Everything random in a step
+is drawn from a seed made of the run's seed and the step's number, so a resumed run repeats the uninterrupted one.
+What it leaves out: a reference model (the paper's KL coefficient is 0), several ranks, and engines other than the
+embedded one.
+
+Legend of shape suffixes: B responses, T response tokens, N response tokens of a batch one after another.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
+
+from satori.config import Settings, derive_seed
+from satori.reinforcement.advantages import gae, grpo, rloo, whiten
+from satori.reinforcement.losses import policy_loss, value_loss
+from satori.reinforcement.rollouts import InitialState, Rollout
+from satori.scoring import by_length, make_batch, policy_logprobs, response_values, token_logprobs, token_values
+
+
+class PPOSettings(Settings):
+    """The optimisation of policy and critic."""
+
+    estimator: Literal["gae", "grpo", "rloo"] = "gae"
+    """How advantages are made. GRPO and RLOO compare the samples of one initial state and use no critic."""
+    actor_lr: float = Field(default=2e-7, gt=0)
+    """Paper: 2e-7 for 7B."""
+    critic_lr: float = Field(default=5e-6, gt=0)
+    """Paper: 5e-6 for 7B."""
+    gamma: float = Field(default=1.0, gt=0, le=1)
+    gae_lambda: float = Field(default=0.95, ge=0, le=1)
+    """Paper's script: 0.95. 1 gives every token the same credit for the final reward."""
+    clip: float = Field(default=0.2, gt=0)
+    """The policy's ratio is clipped to 1 +- this."""
+    value_clip: float = Field(default=0.2, gt=0)
+    epochs: int = Field(default=1, gt=0)
+    batch_size: int = Field(default=128, gt=0)
+    """Responses in an optimiser step (paper: 128)."""
+    critic_warmup_steps: int = Field(default=0, ge=0)
+    """Iterations in which the critic learns and the policy stands still."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    lr_decay: Literal["cosine", "constant"] = "cosine"
+    tokens_per_micro_batch: int = Field(default=8192, gt=0)
+    """Padded tokens computed at a time; changes memory and speed, not the result."""
+
+
+@dataclass
+class Learner:
+    """What training changes: two models and their optimisers."""
+
+    policy: PreTrainedModel
+    critic: PreTrainedModel
+    policy_optimizer: torch.optim.Optimizer
+    critic_optimizer: torch.optim.Optimizer
+
+
+@dataclass(frozen=True)
+class Experience:
+    """A batch of scored rollouts, ready for optimisation. All tensors (B, T), zero where the mask is."""
+
+    rollouts: Sequence[Rollout]
+    mask_BT: torch.Tensor
+    old_logprobs_BT: torch.Tensor
+    old_values_BT: torch.Tensor
+    advantages_BT: torch.Tensor
+    returns_BT: torch.Tensor
+
+
+def train(
+    learner: Learner,
+    draw: Callable[[int], Sequence[InitialState]],
+    collect: Callable[[Sequence[InitialState], int], Sequence[Rollout]],
+    settings: PPOSettings,
+    temperature: float,
+    steps: range,
+    total_steps: int,
+    seed: int,
+) -> Iterator[tuple[int, Sequence[Rollout], dict[str, float]]]:
+    """Algorithm 1's policy optimisation. Yields (step, rollouts, metrics) after each step.
+
+    ``draw`` gives a step's initial states: problems, and states from both restart buffers. ``collect`` samples a
+    response from each with the current policy, grades it and gives it its reward.
+    """
+    for step in steps:
+        set_learning_rates(learner, settings, step, total_steps)
+        rollouts = collect(draw(step), derive_seed(seed, "sample", step))
+        experience = prepare(learner, rollouts, settings, temperature)
+        metrics = update(learner, experience, settings, temperature, step, derive_seed(seed, "shuffle", step))
+        yield step, rollouts, metrics
+
+
+def set_learning_rates(learner: Learner, settings: PPOSettings, step: int, total_steps: int) -> None:
+    """The schedule is a function of the step alone: decay over the whole training, policy at 0 while it waits."""
+    decay = cosine_decay(step / total_steps) if settings.lr_decay == "cosine" else 1.0
+    waiting = step < settings.critic_warmup_steps
+    for group in learner.policy_optimizer.param_groups:
+        group["lr"] = 0.0 if waiting else settings.actor_lr * decay
+    for group in learner.critic_optimizer.param_groups:
+        group["lr"] = settings.critic_lr * decay
+
+
+def cosine_decay(progress: float) -> float:
+    """From 1 to a tenth over progress 0 to 1."""
+    return 0.1 + 0.45 * (1 + float(torch.cos(torch.tensor(torch.pi * min(progress, 1.0)))))
+
+
+def prepare(learner: Learner, rollouts: Sequence[Rollout], settings: PPOSettings, temperature: float) -> Experience:
+    """Log-probabilities of the sampling policy, values, advantages and returns."""
+    sequences = [r.sequence for r in rollouts]
+    old_logprobs = token_logprobs(learner.policy, sequences, temperature, settings.tokens_per_micro_batch)
+    mask_BT = _pad([torch.ones_like(row) for row in old_logprobs])
+    rewards_B = torch.tensor([r.reward.total for r in rollouts])
+    if settings.estimator == "gae":
+        values_BT = _pad(response_values(learner.critic, sequences, settings.tokens_per_micro_batch))
+        advantages_BT, returns_BT = gae(rewards_B, values_BT, mask_BT, settings.gamma, settings.gae_lambda)
+    else:
+        states = {r.initial: i for i, r in enumerate(rollouts)}
+        groups_B = torch.tensor([states[r.initial] for r in rollouts])
+        estimate = grpo if settings.estimator == "grpo" else rloo
+        advantages_BT = estimate(rewards_B, groups_B)[:, None] * mask_BT
+        values_BT = returns_BT = torch.zeros_like(mask_BT)
+    return Experience(rollouts, mask_BT, _pad(old_logprobs), values_BT, whiten(advantages_BT, mask_BT), returns_BT)
+
+
+def update(
+    learner: Learner, experience: Experience, settings: PPOSettings, temperature: float, step: int, seed: int
+) -> dict[str, float]:
+    """Optimise policy and critic on a batch of experience; returns the metrics of PPO's health."""
+    rng, count = random.Random(seed), len(experience.rollouts)
+    sums = dict.fromkeys(("policy_loss", "value_loss", "kl", "clip_fraction", "entropy"), 0.0)
+    norms: list[tuple[float, float]] = []
+    tokens_seen = 0.0
+    for _ in range(settings.epochs):
+        order = rng.sample(range(count), count)
+        for start in range(0, count, settings.batch_size):
+            indices = order[start : start + settings.batch_size]
+            tokens = float(experience.mask_BT[indices].sum())
+            for name, value in _accumulate(learner, experience, indices, settings, temperature, tokens).items():
+                sums[name] += value
+            norms.append(_optimizer_step(learner, settings, policy=step >= settings.critic_warmup_steps))
+            tokens_seen += tokens
+    metrics = {name: value / tokens_seen for name, value in sums.items()}
+    metrics["policy_grad_norm"] = sum(n[0] for n in norms) / len(norms)
+    metrics["critic_grad_norm"] = sum(n[1] for n in norms) / len(norms)
+    metrics["explained_variance"] = explained_variance(experience)
+    return metrics
+
+
+def _accumulate(
+    learner: Learner,
+    experience: Experience,
+    indices: Sequence[int],
+    settings: PPOSettings,
+    temperature: float,
+    tokens: float,
+) -> dict[str, float]:
+    """Gradients of one optimiser step, micro-batch by micro-batch; returns sums over tokens."""
+    sums = dict.fromkeys(("policy_loss", "value_loss", "kl", "clip_fraction", "entropy"), 0.0)
+    sequences = [experience.rollouts[i].sequence for i in indices]
+    for micro in by_length([len(p) + len(r) for p, r in sequences], settings.tokens_per_micro_batch):
+        batch = make_batch([sequences[i] for i in micro], learner.policy.device)
+        rows = [indices[i] for i in micro]
+        chosen_BT = experience.mask_BT[rows].bool()
+        logprobs_N, entropy_N = policy_logprobs(learner.policy, batch, temperature)
+        loss, clipped, kl = policy_loss(
+            logprobs_N, experience.old_logprobs_BT[rows][chosen_BT], experience.advantages_BT[rows][chosen_BT], settings.clip
+        )
+        (loss / tokens).backward()
+        if settings.estimator == "gae":
+            error = value_loss(
+                token_values(learner.critic, batch),
+                experience.old_values_BT[rows][chosen_BT],
+                experience.returns_BT[rows][chosen_BT],
+                settings.value_clip,
+            )
+            (error / tokens).backward()
+            sums["value_loss"] += float(error.detach())
+        sums["policy_loss"] += float(loss.detach())
+        sums["kl"] += float(kl)
+        sums["clip_fraction"] += float(clipped)
+        sums["entropy"] += float(entropy_N.detach().sum())
+    return sums
+
+
+def _optimizer_step(learner: Learner, settings: PPOSettings, policy: bool) -> tuple[float, float]:
+    """Clip and apply the gradients; returns the norms before clipping (policy, critic)."""
+    norms = []
+    for model, optimizer, moves in (
+        (learner.policy, learner.policy_optimizer, policy),
+        (learner.critic, learner.critic_optimizer, settings.estimator == "gae"),
+    ):
+        norm = float(clip_grad_norm_(model.parameters(), settings.max_grad_norm))
+        if not torch.isfinite(torch.tensor(norm)):
+            raise FloatingPointError(f"the gradient norm of the {type(model).__name__} is {norm}")
+        if moves:
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        norms.append(norm)
+    return norms[0], norms[1]
+
+
+def explained_variance(experience: Experience) -> float:
+    """Share of the returns' variance that the critic's values explain; 1 is perfect, 0 no better than the mean."""
+    chosen = experience.mask_BT.bool()
+    returns_N, values_N = experience.returns_BT[chosen], experience.old_values_BT[chosen]
+    variance = returns_N.var()
+    return float(1 - (returns_N - values_N).var() / variance) if variance > 1e-8 else 0.0
+
+
+def _pad(rows: Sequence[torch.Tensor]) -> torch.Tensor:
+    return pad_sequence(list(rows), batch_first=True)

@@ -1,0 +1,238 @@
+"""``satori restarts`` and ``satori rl``: building the restart buffers, and training the policy from them.
+
+Reinforcement learning saves a checkpoint every few steps (models, optimisers, step), written aside and renamed; an
+interrupted run goes on from it and gives the same numbers as one that was not interrupted.
+"""
+
+import json
+import random
+import shutil
+import time
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+import torch
+from pydantic import Field
+
+from satori.coat import encode_prompt, meta_action_ids
+from satori.config import derive_seed
+from satori.engines.base import Sampling
+from satori.engines.torch_engine import TorchEngine
+from satori.models import load_policy, load_reward_model, load_tokenizer, save
+from satori.problems.arithmetic import Split, problem_stream
+from satori.reinforcement.ppo import Learner, PPOSettings, train
+from satori.reinforcement.restart_buffer import RestartSettings, RestartState, Start, Trajectory, restart_states
+from satori.reinforcement.rollouts import InitialState, Rollout, StartWeights, collect, draw_states, summarize
+from satori.run_folder import append_jsonl, read_jsonl, write_jsonl
+from satori.sampling import sample_responses
+from satori.stage import StageContext
+from satori.types import Problem, Variant
+
+
+class RestartStageSettings(RestartSettings):
+    """The restart buffers (paper section 4.2, Algorithm 1)."""
+
+    problems: int = Field(default=300_000, gt=0)
+    """Training problems; the same ones are the plain starts of reinforcement learning."""
+    max_new_tokens: int = Field(default=2048, gt=0)
+    max_prefix_tokens: int = Field(default=2048, gt=0)
+    """Longer restart prefixes are left out."""
+
+
+class RLSettings(PPOSettings):
+    """One round of reinforcement learning."""
+
+    steps: int = Field(default=300, gt=0)
+    """Iterations of rollout and update."""
+    rollouts_per_step: int = Field(default=1024, gt=0)
+    """Paper: 1024."""
+    samples_per_prompt: int = Field(default=1, gt=0)
+    """Responses from each initial state (paper: 1 in round 1, 8 in round 2)."""
+    temperature: float = Field(default=0.6, gt=0)
+    """Paper: 0.6 in round 1, 1.2 in round 2."""
+    max_new_tokens: int = Field(default=2048, gt=0)
+    reflection_bonus: float = Field(default=0.5, ge=0)
+    """beta (paper: 0.5)."""
+    use_reward_model: bool = True
+    """Off: no preference bonus (paper table 8). The critic starts from the reward model all the same."""
+    starts: StartWeights = StartWeights()
+    """Proportions of plain, positive and negative starts; 1, 0, 0 turns restart and explore off (paper table 7)."""
+    validation_problems: int = Field(default=100, ge=0)
+    validate_every: int = Field(default=10, gt=0)
+    checkpoint_every: int = Field(default=10, gt=0)
+    logged_rollouts: int = Field(default=8, ge=0)
+    """Sampled trajectories written to samples.jsonl each step."""
+
+
+def training_problems(context: StageContext) -> list[Problem]:
+    """The problems of both rounds; the restart buffers are built from the same ones."""
+    stream = problem_stream(Split.TRAIN, derive_seed(context.recipe.seed, "rl problems"))
+    return list(islice(stream, context.recipe.restarts.problems))
+
+
+# --- satori restarts --------------------------------------------------------------------------------------------
+
+
+def run_restarts(context: StageContext) -> str:
+    """Both buffers, offline, from the format-tuned model. The variant without meta-actions has none."""
+    settings, path = context.recipe.restarts, context.folder / "buffer.jsonl"
+    if context.recipe.variant is Variant.COT:
+        write_jsonl(path, [])
+        return "none: this variant does not reflect"
+    tuned = context.artifact("format_tuned")
+    tokenizer = load_tokenizer(tuned)
+    engine = TorchEngine(load_policy(tuned), tokenizer.eos_token_id, context.recipe.engine.rows)
+    sampling = Sampling(temperature=settings.temperature, max_new_tokens=settings.max_new_tokens)
+    problems, action_ids = training_problems(context), meta_action_ids(tokenizer)
+    context.task.start(len(problems) * settings.samples)
+    groups = sample_responses(
+        engine, tokenizer, problems, settings.samples, sampling, context.seed, context.task.advance
+    )
+    rng = random.Random(derive_seed(context.seed, "truncate"))
+    states: list[RestartState] = []
+    for responses in groups:
+        trajectories = [Trajectory(r.completion, r.correct) for r in responses]
+        problem_id = responses[0].problem.id
+        states += restart_states(
+            problem_id, trajectories, settings.max_dropped, action_ids, tokenizer.eos_token_id, rng
+        )
+    states = [state for state in states if len(state.prefix_ids) <= settings.max_prefix_tokens]
+    write_jsonl(path, [vars(s) | {"prefix": tokenizer.decode(s.prefix_ids)} for s in states])
+    positive = sum(state.start is Start.POSITIVE for state in states)
+    return f"{positive} positive and {len(states) - positive} negative states from {len(problems)} problems"
+
+
+# --- satori rl --------------------------------------------------------------------------------------------------
+
+
+def run_round_1(context: StageContext) -> str:
+    return run_rl(context, context.recipe.rl, context.artifact("format_tuned"))
+
+
+def run_round_2(context: StageContext) -> str:
+    return run_rl(context, context.recipe.rl_2, context.artifact("distilled"))
+
+
+def run_rl(context: StageContext, settings: RLSettings, policy_path: Path) -> str:
+    """One round: from a policy and the reward model to a better policy."""
+    tokenizer = load_tokenizer(policy_path)
+    reward_model = load_reward_model(context.artifact("reward_model")) if settings.use_reward_model else None
+    learner, first = load_learner(context, settings, policy_path)
+    engine = TorchEngine(learner.policy, tokenizer.eos_token_id, context.recipe.engine.rows)
+    sampling = Sampling(temperature=settings.temperature, max_new_tokens=settings.max_new_tokens)
+    states = initial_states(context)
+    validation = list(islice(problem_stream(Split.VALIDATION, 0), settings.validation_problems))
+    greedy = Sampling(temperature=0, max_new_tokens=settings.max_new_tokens)
+    metrics_file, samples_file = context.folder / "metrics.jsonl", context.folder / "samples.jsonl"
+    forget_after(metrics_file, first)
+    forget_after(samples_file, first)
+
+    def draw(step: int) -> Sequence[InitialState]:
+        seed = derive_seed(context.seed, "start", step)
+        return draw_states(states, settings.starts, settings.rollouts_per_step, settings.samples_per_prompt, seed)
+
+    def roll_out(chosen: Sequence[InitialState], seed: int) -> Sequence[Rollout]:
+        return collect(engine, tokenizer, reward_model, chosen, sampling, settings.reflection_bonus, seed)
+
+    context.task.start(settings.steps, done=first)
+    started = time.monotonic()
+    steps = range(first, settings.steps)
+    for step, rollouts, health in train(
+        learner, draw, roll_out, settings, settings.temperature, steps, settings.steps, context.seed
+    ):
+        metrics = {"step": step, **summarize(rollouts), **health, "seconds": time.monotonic() - started}
+        if validation and (step % settings.validate_every == 0 or step == settings.steps - 1):
+            answered = [group[0] for group in sample_responses(engine, tokenizer, validation, 1, greedy, 0)]
+            metrics["validation_accuracy"] = sum(r.correct for r in answered) / len(answered)
+            metrics["validation_length"] = sum(len(r.completion.token_ids) for r in answered) / len(answered)
+            context.task.note(f"validation accuracy {metrics['validation_accuracy']:.0%}")
+        append_jsonl(metrics_file, metrics)
+        for rollout in rollouts[: settings.logged_rollouts]:
+            append_jsonl(samples_file, {"step": step, **describe(rollout, tokenizer.decode)})
+        if (step + 1) % settings.checkpoint_every == 0 and step + 1 < settings.steps:
+            save_checkpoint(context.folder, learner, step + 1)
+        context.task.advance()
+        started = time.monotonic()
+    save(learner.policy, tokenizer, context.folder)
+    shutil.rmtree(context.folder / "checkpoints", ignore_errors=True)
+    last = list(read_jsonl(metrics_file))[-1]
+    return f"{settings.steps} steps, validation accuracy {last.get('validation_accuracy', float('nan')):.1%}"
+
+
+def initial_states(context: StageContext) -> dict[Start, list[InitialState]]:
+    """Problems and both restart buffers as initial states."""
+    tokenizer = load_tokenizer(context.artifact("format_tuned"))
+    plain = {
+        p.id: InitialState(p, Start.PROBLEM, tuple(encode_prompt(tokenizer, p.question)))
+        for p in training_problems(context)
+    }
+    states: dict[Start, list[InitialState]] = {start: [] for start in Start}
+    states[Start.PROBLEM] = list(plain.values())
+    for record in read_jsonl(context.artifact("restarts") / "buffer.jsonl"):
+        origin, start = plain[record["problem_id"]], Start(record["start"])
+        prefix = tuple(record["prefix_ids"])
+        states[start].append(InitialState(origin.problem, start, origin.prompt_ids, prefix))
+    return states
+
+
+def describe(rollout: Rollout, decode) -> dict[str, object]:  # type: ignore[no-untyped-def]
+    """A sampled trajectory as it is logged, with its reward in parts."""
+    return {
+        "problem_id": rollout.initial.problem.id,
+        "question": rollout.initial.problem.question,
+        "answer": rollout.initial.problem.answer,
+        "start": rollout.initial.start.value,
+        "prefix": decode(rollout.initial.prefix_ids),
+        "response": rollout.response,
+        "outcome": rollout.outcome.value,
+        "reward": vars(rollout.reward) | {"total": rollout.reward.total},
+    }
+
+
+def load_learner(context: StageContext, settings: RLSettings, policy_path: Path) -> tuple[Learner, int]:
+    """Models and optimisers at the start of training, or as the last checkpoint left them; and the next step."""
+    whole = sorted((context.folder / "checkpoints").glob("step-??????"))
+    checkpoint = whole[-1] if whole else None
+    policy = load_policy(checkpoint / "policy" if checkpoint else policy_path)
+    critic = load_reward_model(checkpoint / "critic" if checkpoint else context.artifact("reward_model"))
+    learner = Learner(
+        policy,
+        critic,
+        torch.optim.AdamW(policy.parameters(), lr=settings.actor_lr, weight_decay=0.0, fused=True),
+        torch.optim.AdamW(critic.parameters(), lr=settings.critic_lr, weight_decay=0.0, fused=True),
+    )
+    if checkpoint is None:
+        return learner, 0
+    learner.policy_optimizer.load_state_dict(torch.load(checkpoint / "policy_optimizer.pt", weights_only=True))
+    learner.critic_optimizer.load_state_dict(torch.load(checkpoint / "critic_optimizer.pt", weights_only=True))
+    return learner, int(checkpoint.name.removeprefix("step-"))
+
+
+def save_checkpoint(folder: Path, learner: Learner, step: int) -> None:
+    """Write a checkpoint aside, rename it, and only then delete the one before: there is always a whole one."""
+    checkpoints = folder / "checkpoints"
+    aside = checkpoints / "writing"
+    shutil.rmtree(aside, ignore_errors=True)
+    learner.policy.save_pretrained(aside / "policy")
+    learner.critic.save_pretrained(aside / "critic")
+    torch.save(learner.policy_optimizer.state_dict(), aside / "policy_optimizer.pt")
+    torch.save(learner.critic_optimizer.state_dict(), aside / "critic_optimizer.pt")
+    aside.rename(checkpoints / f"step-{step:06d}")
+    for older in sorted(checkpoints.glob("step-??????"))[:-1]:
+        shutil.rmtree(older)
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Drop records of steps that will be taken again; a line cut short by a kill goes with them."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            break
+        if record["step"] < step:
+            kept.append(record)
+    write_jsonl(path, kept)

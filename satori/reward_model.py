@@ -1,0 +1,158 @@
+"""``satori reward-model``: the outcome reward model (paper section 4.2, D.3).
+
+The format-tuned model answers training problems several times; correct and incorrect responses to one problem make
+preference pairs; a scalar head on the tuned model learns them with TRL's reward trainer, Bradley-Terry with a margin:
+L = -log sigma(r(y+) - r(y-) - tau). Of the epochs' checkpoints the one with the best RM@k on validation problems is
+kept: sample k responses, let the model pick one, count correct picks. RM@k on test problems is reported.
+"""
+
+import json
+import random
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from datasets import Dataset
+from pydantic import Field
+from transformers import PreTrainedModel
+from trl import RewardConfig, RewardTrainer
+
+from satori.config import derive_seed
+from satori.engines.base import Sampling
+from satori.engines.torch_engine import TorchEngine
+from satori.models import load_policy, load_reward_model, load_tokenizer, save
+from satori.problems.arithmetic import Split, problem_stream
+from satori.run_folder import ArtifactError, read_jsonl, write_jsonl, write_text
+from satori.sampling import Response, sample_responses
+from satori.scoring import check_padding, reward_logits
+from satori.stage import StageContext
+from satori.training import OptimizerSettings, ReportCallback, trainer_arguments
+from satori.types import Problem
+
+
+class RewardModelSettings(OptimizerSettings):
+    """Preference pairs and the reward model. Paper: learning rate 2e-6, batch 128, 2 epochs."""
+
+    learning_rate: float = 2e-6
+    epochs: float = 2
+    margin: float = Field(default=2.0, ge=0)
+    """tau (paper: 2)."""
+    problems: int = Field(default=550_000, gt=0)
+    """Training problems to sample (paper: 550k)."""
+    samples: int = Field(default=8, gt=1)
+    """Responses per problem, in training and in RM@k (paper: 8)."""
+    pairs_per_problem: int = Field(default=1, gt=0)
+    """At most so many pairs of a correct and an incorrect response per problem, no response used twice."""
+    temperature: float = Field(default=1.0, gt=0)
+    max_new_tokens: int = Field(default=2048, gt=0)
+    validation_problems: int = Field(default=500, gt=0)
+    test_problems: int = Field(default=500, gt=0)
+
+
+@dataclass(frozen=True)
+class PreferencePair:
+    """A correct and an incorrect response to one problem, as token ids with the end token."""
+
+    problem_id: str
+    prompt_ids: tuple[int, ...]
+    chosen_ids: tuple[int, ...]
+    rejected_ids: tuple[int, ...]
+
+
+def run_stage(context: StageContext) -> str:
+    settings, tuned = context.recipe.reward_model, context.artifact("format_tuned")
+    tokenizer = load_tokenizer(tuned)
+    check_padding(tokenizer)
+    pairs_file = context.folder / "pairs.jsonl"
+    if not pairs_file.exists():
+        write_jsonl(pairs_file, [vars(pair) for pair in sample_pairs(context)])
+    rows = [
+        {
+            "chosen_ids": [*pair["prompt_ids"], *pair["chosen_ids"]],
+            "rejected_ids": [*pair["prompt_ids"], *pair["rejected_ids"]],
+            "margin": settings.margin,
+        }
+        for pair in read_jsonl(pairs_file)
+    ]
+    if not rows:
+        raise ArtifactError(f"{pairs_file}: no problem had both correct and incorrect responses, nothing to learn from")
+    arguments = trainer_arguments(context.folder / "checkpoints", settings, context.seed) | {"save_total_limit": None}
+    RewardTrainer(
+        model=load_reward_model(tuned),
+        args=RewardConfig(**arguments),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        callbacks=[ReportCallback(context.task, context.folder / "metrics.jsonl")],
+    ).train()
+    best, rm_at_k = select_checkpoint(context)
+    save(load_reward_model(best), tokenizer, context.folder)
+    shutil.rmtree(context.folder / "checkpoints")
+    write_text(context.folder / "rm_at_k.json", json.dumps(rm_at_k, indent=2) + "\n")
+    return (
+        f"{len(rows)} pairs; RM@{settings.samples} {rm_at_k['reward_model']:.1%} against {rm_at_k['first_sample']:.1%} "
+        f"for the first sample, {rm_at_k['oracle']:.1%} for the best"
+    )
+
+
+def sample_pairs(context: StageContext) -> list[PreferencePair]:
+    """Preference pairs from the format-tuned model."""
+    settings = context.recipe.reward_model
+    problems = islice(problem_stream(Split.TRAIN, derive_seed(context.seed, "problems")), settings.problems)
+    rng = random.Random(derive_seed(context.seed, "pairs"))
+    return [
+        pair
+        for responses in _sample(context, list(problems), "pairs")
+        for pair in make_pairs(responses, settings.pairs_per_problem, rng)
+    ]
+
+
+def make_pairs(responses: Sequence[Response], most: int, rng: random.Random) -> list[PreferencePair]:
+    """Pairs of distinct correct and incorrect responses to one problem, drawn at random."""
+    correct = list({r.completion.token_ids: r for r in responses if r.correct}.values())
+    incorrect = list({r.completion.token_ids: r for r in responses if not r.correct}.values())
+    count = min(most, len(correct), len(incorrect))
+    return [
+        PreferencePair(good.problem.id, good.prompt_ids, good.completion.token_ids, bad.completion.token_ids)
+        for good, bad in zip(rng.sample(correct, count), rng.sample(incorrect, count), strict=True)
+    ]
+
+
+def select_checkpoint(context: StageContext) -> tuple[Path, dict[str, float]]:
+    """The checkpoint with the best RM@k on validation problems, and its RM@k on test problems."""
+    settings = context.recipe.reward_model
+    validation = islice(problem_stream(Split.VALIDATION, 0), settings.validation_problems)
+    groups = _sample(context, list(validation), "validation")
+    scores = {
+        path.parent: rm_at_k(load_reward_model(path.parent), groups)["reward_model"]
+        for path in sorted(context.folder.glob("checkpoints/checkpoint-*/config.json"))
+    }
+    best = max(scores, key=lambda path: scores[path])
+    test = islice(problem_stream(Split.TEST, 0), settings.test_problems)
+    return best, rm_at_k(load_reward_model(best), _sample(context, list(test), "test"))
+
+
+def rm_at_k(reward_model: PreTrainedModel, groups: Sequence[Sequence[Response]]) -> dict[str, float]:
+    """Share of problems whose first sample, highest-scored sample, and any sample is correct."""
+    flat = [(r.prompt_ids, r.completion.token_ids) for responses in groups for r in responses]
+    scores = iter(reward_logits(reward_model, flat))
+    first = picked = some = 0
+    for responses in groups:
+        ranked = [(next(scores), r.correct) for r in responses]
+        first += ranked[0][1]
+        picked += max(ranked, key=lambda pair: pair[0])[1]
+        some += any(correct for _, correct in ranked)
+    count = len(groups)
+    return {"first_sample": first / count, "reward_model": picked / count, "oracle": some / count}
+
+
+def _sample(context: StageContext, problems: list[Problem], purpose: str) -> list[list[Response]]:
+    settings, tuned = context.recipe.reward_model, context.artifact("format_tuned")
+    tokenizer = load_tokenizer(tuned)
+    engine = TorchEngine(load_policy(tuned), tokenizer.eos_token_id, context.recipe.engine.rows)
+    sampling = Sampling(temperature=settings.temperature, max_new_tokens=settings.max_new_tokens)
+    context.task.start(len(problems) * settings.samples)
+    context.task.note(f"sampling, {purpose}")
+    seed = derive_seed(context.seed, purpose)
+    return sample_responses(engine, tokenizer, problems, settings.samples, sampling, seed, context.task.advance)

@@ -1,0 +1,150 @@
+"""A run folder: one sub-folder of artifacts a stage, each with a manifest that says what made it.
+
+A stage works in ``.partial/STAGE`` and is renamed to ``STAGE`` when it is complete, so what stands in the run folder
+is whole. The manifest holds the stage's settings and a fingerprint over those and the fingerprints of the stages it
+read. A complete stage of the same fingerprint is skipped; of another one, refused, naming what differs. A partial
+stage of the same fingerprint is handed back to the stage, which goes on from what it finds there.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+class ArtifactError(ValueError):
+    """An artifact is missing, broken, or belongs to another configuration."""
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a JSON-lines file. Raises ArtifactError naming file and line where one is not a JSON object."""
+    if not path.exists():
+        raise ArtifactError(f"{path} does not exist")
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ArtifactError(f"{path}, line {number}: not valid JSON ({error})") from error
+            if not isinstance(record, dict):
+                raise ArtifactError(f"{path}, line {number}: expected a JSON object, found {type(record).__name__}")
+            yield record
+
+
+def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Write records to a file aside and rename it into place."""
+    aside = path.with_name(path.name + ".writing")
+    with aside.open("w", encoding="utf-8") as lines:
+        lines.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    aside.replace(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file aside and rename it into place."""
+    aside = path.with_name(path.name + ".writing")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
+
+
+def append_jsonl(path: Path, record: dict[str, Any]) -> None:
+    """Append one record, such as a step's metrics."""
+    with path.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def fingerprint(settings: dict[str, Any], inputs: dict[str, str]) -> str:
+    """What identifies an artifact: the settings that shaped it and the artifacts it was made from."""
+    text = json.dumps({"format": FORMAT, "settings": settings, "inputs": inputs}, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Where two nested settings differ: ``rl.temperature: 1.0 there, 0.6 asked for``."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            line
+            for key in sorted(old.keys() | new.keys())
+            for line in differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+        ]
+    return [] if old == new else [f"{path}: {old!r} there, {new!r} asked for"]
+
+
+class RunFolder:
+    """The artifacts of one run, by stage name."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, stage: str) -> Path:
+        return self.root / stage
+
+    def manifest(self, stage: str) -> dict[str, Any] | None:
+        """The manifest of a complete stage, None where the stage has not run."""
+        path = self.path(stage) / MANIFEST
+        if not path.exists():
+            return None
+        try:
+            manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ArtifactError(f"{path}: not valid JSON ({error}); delete {path.parent} to make it again") from error
+        return manifest
+
+    def input_fingerprints(self, stage: str, inputs: Iterable[str]) -> dict[str, str]:
+        """Fingerprints of the stages that a stage reads. Raises ArtifactError where one has not run."""
+        prints = {}
+        for name in inputs:
+            manifest = self.manifest(name)
+            if manifest is None:
+                raise ArtifactError(f"{stage} needs the artifact {self.path(name)}, which does not exist: run it first")
+            prints[name] = manifest["fingerprint"]
+        return prints
+
+    def is_complete(self, stage: str, settings: dict[str, Any], inputs: dict[str, str]) -> bool:
+        """True where the stage is done with just these settings and inputs; ArtifactError where done with others."""
+        manifest = self.manifest(stage)
+        if manifest is None:
+            return False
+        if manifest["fingerprint"] == fingerprint(settings, inputs):
+            return True
+        found = differences(manifest["settings"], settings) or [
+            f"it was made from another {name}" for name, value in inputs.items() if manifest["inputs"].get(name) != value
+        ]
+        raise ArtifactError(
+            f"{self.path(stage)} was made by another configuration ({'; '.join(found) or 'another version'}). "
+            f"Use another --out, or --redo {stage} to make it and what follows from it again."
+        )
+
+    def open_partial(self, stage: str, settings: dict[str, Any], inputs: dict[str, str]) -> Path:
+        """The folder to work in: what an interrupted run of the same configuration left, or an empty one."""
+        partial = self.root / ".partial" / stage
+        mark, wanted = partial / "fingerprint", fingerprint(settings, inputs)
+        if not mark.exists() or mark.read_text() != wanted:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            write_text(mark, wanted)
+        return partial
+
+    def commit(self, stage: str, settings: dict[str, Any], inputs: dict[str, str], seconds: float) -> None:
+        """Make a finished partial folder the stage's artifact."""
+        partial = self.root / ".partial" / stage
+        manifest = {
+            "stage": stage,
+            "fingerprint": fingerprint(settings, inputs),
+            "settings": settings,
+            "inputs": inputs,
+            "seconds": round(seconds, 2),
+        }
+        write_text(partial / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+        (partial / "fingerprint").unlink()
+        os.replace(partial, self.path(stage))
+
+    def remove(self, stage: str) -> None:
+        """Forget a stage's artifact and whatever an interrupted run of it left."""
+        shutil.rmtree(self.path(stage), ignore_errors=True)
+        shutil.rmtree(self.root / ".partial" / stage, ignore_errors=True)

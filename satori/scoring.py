@@ -1,0 +1,142 @@
+"""What models say of given token sequences: log-probabilities, values, rewards. Used by every stage that trains.
+
+One pooling rule for reward models, everywhere: the score of a sequence is the head's output at its last token,
+whatever that token is. TRL's reward trainer pools the last token that is not padding, which is the same as long as
+padding and end token differ; :func:`check_padding` refuses a tokenizer where they do not.
+
+Right padding under a causal mask needs no attention mask: no real token sees a padded one.
+
+Legend of shape suffixes: B sequences, T positions, N response tokens of the batch one after another, H hidden,
+V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Tokens = Sequence[int]
+# A sequence as (prompt, response): losses and scores concern the response only.
+PromptResponse = tuple[Tokens, Tokens]
+
+
+@dataclass(frozen=True)
+class SequenceBatch:
+    """Sequences padded on the right, and where the predictions of their response tokens stand."""
+
+    ids_BT: torch.Tensor
+    rows_N: torch.Tensor
+    """Sequence of each response token."""
+    columns_N: torch.Tensor
+    """Position that predicts it: one before its own."""
+    targets_N: torch.Tensor
+    """The response token."""
+    last_B: torch.Tensor
+    """Position of the last token of each sequence."""
+
+
+def make_batch(sequences: Sequence[PromptResponse], device: torch.device | str = "cpu") -> SequenceBatch:
+    """Pad sequences into one batch."""
+    lengths = [len(p) + len(r) for p, r in sequences]
+    ids_BT = torch.zeros(len(sequences), max(lengths), dtype=torch.long)
+    rows, columns = [], []
+    for i, (prompt, response) in enumerate(sequences):
+        ids_BT[i, : lengths[i]] = torch.tensor([*prompt, *response])
+        rows.append(torch.full((len(response),), i))
+        columns.append(torch.arange(len(prompt) - 1, lengths[i] - 1))
+    rows_N, columns_N = torch.cat(rows), torch.cat(columns)
+    targets_N = ids_BT[rows_N, columns_N + 1]
+    parts = (ids_BT, rows_N, columns_N, targets_N, torch.tensor(lengths) - 1)
+    return SequenceBatch(*(part.to(device) for part in parts))
+
+
+def by_length(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+    """Group indices into batches of similar length whose padded size stays within the budget, longest first.
+
+    A single sequence longer than the budget makes a batch of its own.
+    """
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= token_budget:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+def response_hidden(model: PreTrainedModel, batch: SequenceBatch) -> torch.Tensor:
+    """The hidden states that predict the response tokens, (N, H)."""
+    hidden_BTH = model.base_model(batch.ids_BT, use_cache=False).last_hidden_state
+    return hidden_BTH[batch.rows_N, batch.columns_N]
+
+
+def policy_logprobs(
+    model: PreTrainedModel, batch: SequenceBatch, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probability of each response token at the sampling temperature, and the entropy there; float32, each (N,)."""
+    logits_NV = model.get_output_embeddings()(response_hidden(model, batch)).float() / temperature
+    logprobs_NV = logits_NV.log_softmax(-1)
+    entropy_N = -(logprobs_NV.exp() * logprobs_NV).sum(-1)
+    return logprobs_NV.gather(-1, batch.targets_N[:, None])[:, 0], entropy_N
+
+
+def token_values(critic: PreTrainedModel, batch: SequenceBatch) -> torch.Tensor:
+    """The critic's value of the state before each response token, (N,). The critic is a reward model's network, its
+    scalar head read at every position."""
+    return critic.score(response_hidden(critic, batch)).float()[:, 0]
+
+
+def sequence_scores(reward_model: PreTrainedModel, batch: SequenceBatch) -> torch.Tensor:
+    """The reward model's logit at the last token of each sequence, (B,)."""
+    hidden_BTH = reward_model.base_model(batch.ids_BT, use_cache=False).last_hidden_state
+    rows_B = torch.arange(len(batch.last_B), device=batch.last_B.device)
+    return reward_model.score(hidden_BTH[rows_B, batch.last_B]).float()[:, 0]
+
+
+@torch.no_grad()
+def token_logprobs(
+    model: PreTrainedModel, sequences: Sequence[PromptResponse], temperature: float = 1.0, token_budget: int = 16384
+) -> list[torch.Tensor]:
+    """Log-probabilities of the response tokens of each sequence, in order, one (tokens,) tensor each."""
+    return _per_token(lambda batch: policy_logprobs(model, batch, temperature)[0], model, sequences, token_budget)
+
+
+@torch.no_grad()
+def response_values(
+    critic: PreTrainedModel, sequences: Sequence[PromptResponse], token_budget: int = 16384
+) -> list[torch.Tensor]:
+    """The critic's values before the response tokens of each sequence, in order, one (tokens,) tensor each."""
+    return _per_token(lambda batch: token_values(critic, batch), critic, sequences, token_budget)
+
+
+@torch.no_grad()
+def reward_logits(
+    reward_model: PreTrainedModel, sequences: Sequence[PromptResponse], token_budget: int = 16384
+) -> list[float]:
+    """The reward model's logit of each sequence, in order."""
+    scores = [0.0] * len(sequences)
+    for indices in by_length([len(p) + len(r) for p, r in sequences], token_budget):
+        batch = make_batch([sequences[i] for i in indices], reward_model.device)
+        for index, score in zip(indices, sequence_scores(reward_model, batch).tolist(), strict=True):
+            scores[index] = score
+    return scores
+
+
+def _per_token(score, model, sequences, token_budget) -> list[torch.Tensor]:  # type: ignore[no-untyped-def]
+    results: list[torch.Tensor] = [torch.empty(0)] * len(sequences)
+    for indices in by_length([len(p) + len(r) for p, r in sequences], token_budget):
+        batch = make_batch([sequences[i] for i in indices], model.device)
+        pieces = score(batch).cpu().split([len(sequences[i][1]) for i in indices])
+        for index, piece in zip(indices, pieces, strict=True):
+            results[index] = piece
+    return results
+
+
+def check_padding(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ValueError where the padding token is missing or is the end token: pooling would score another token."""
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        raise ValueError(
+            f"the tokenizer's padding token is {tokenizer.pad_token!r} and its end token {tokenizer.eos_token!r}: a "
+            "reward model needs two different ones, or it scores the token before the end. Set tokenizer.pad_token."
+        )

@@ -1,0 +1,126 @@
+"""What the stages that train with TRL share: supervised fine-tuning, resuming, progress and metrics.
+
+The trainers are TRL's; ours are the data, which come as token ids with labels, so that what is trained on is what was
+sampled.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from pydantic import Field
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from trl import SFTConfig, SFTTrainer
+
+from satori.config import Settings
+from satori.progress import Task
+from satori.run_folder import append_jsonl
+from satori.scoring import PromptResponse
+
+
+class OptimizerSettings(Settings):
+    """Optimisation of a supervised stage."""
+
+    learning_rate: float = Field(gt=0)
+    epochs: float = Field(default=1, gt=0)
+    batch_size: int = Field(default=128, gt=0)
+    """Examples in an optimiser step (paper: 128)."""
+    micro_batch_size: int = Field(default=128, gt=0)
+    """Examples computed at a time; the batch is accumulated from these."""
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
+
+
+def trainer_arguments(folder: Path, settings: OptimizerSettings, seed: int) -> dict[str, Any]:
+    """Arguments that TRL's SFT and reward trainers take alike: cosine decay, a checkpoint an epoch."""
+    micro = min(settings.micro_batch_size, settings.batch_size)
+    return {
+        "output_dir": str(folder),
+        "learning_rate": settings.learning_rate,
+        "num_train_epochs": settings.epochs,
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": max(1, settings.batch_size // micro),
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": settings.warmup_ratio,
+        "optim": "adamw_torch_fused",
+        "train_sampling_strategy": "group_by_length",
+        "logging_steps": 10,
+        "logging_strategy": "steps",
+        "save_strategy": "epoch",
+        "save_total_limit": 2,
+        "seed": seed,
+        "bf16": torch.cuda.is_available(),
+        "gradient_checkpointing": torch.cuda.is_available(),
+        "disable_tqdm": True,
+        "report_to": [],
+        "dataloader_pin_memory": False,
+        "max_length": None,
+    }
+
+
+class ReportCallback(TrainerCallback):
+    """Passes a trainer's steps to the live display and its logs to a JSON-lines file."""
+
+    def __init__(self, task: Task, metrics: Path) -> None:
+        self.task, self.metrics = task, metrics
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.task.start(total=state.max_steps, done=state.global_step)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.task.advance()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        numbers = {k: v for k, v in (logs or {}).items() if isinstance(v, int | float)}
+        append_jsonl(self.metrics, {"step": state.global_step, **numbers})
+        if "loss" in numbers:
+            self.task.note(f"loss {numbers['loss']:.3f}")
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest whole checkpoint in a trainer's folder: its state file is written last."""
+    whole = [p.parent for p in folder.glob("checkpoint-*/trainer_state.json")]
+    return str(max(whole, key=lambda p: int(p.name.split("-")[1]))) if whole else None
+
+
+def fine_tune(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sequences: Sequence[PromptResponse],
+    settings: OptimizerSettings,
+    folder: Path,
+    task: Task,
+    seed: int,
+) -> None:
+    """Supervised fine-tuning in place, loss on the responses only. Goes on from a checkpoint left in ``folder``."""
+    rows = [
+        {"input_ids": [*prompt, *response], "labels": [-100] * len(prompt) + list(response)}
+        for prompt, response in sequences
+    ]
+    trainer = SFTTrainer(
+        model=model,
+        args=SFTConfig(**trainer_arguments(folder / "checkpoints", settings, seed)),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        callbacks=[ReportCallback(task, folder / "metrics.jsonl")],
+    )
+    trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints"))
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
