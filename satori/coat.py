@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -110,7 +111,11 @@ def prompt_messages(question: str) -> list[dict[str, str]]:
 
 def render_prompt(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
     """The prompt text up to and with the assistant header; the response follows directly."""
-    return str(tokenizer.apply_chat_template(prompt_messages(question), tokenize=False, add_generation_prompt=True))
+    return str(
+        tokenizer.apply_chat_template(
+            prompt_messages(question), chat_template=CHATML_TEMPLATE, tokenize=False, add_generation_prompt=True
+        )
+    )
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, question: str, prefix: str = "") -> list[int]:
@@ -141,17 +146,19 @@ def add_meta_actions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
     Each new row of the input embeddings, and of the output head where that is a matrix of its own, starts at the
     mean of the rows of the vocabulary so far. Tokens that are present already are left as they are. The
     vocabulary matrix grows only where it has no spare rows (many checkpoints are padded to a round size).
-    Gives the tokenizer the ChatML template where it has none.
+    The tokenizer's chat template becomes the one the model is trained with from here on: ChatML without a system turn
+    (Qwen2.5's own would slip one in).
     """
     old_size = len(tokenizer)
     missing = [token for token in META_ACTION_TOKENS if token not in tokenizer.get_vocab()]
     tokenizer.add_special_tokens({"additional_special_tokens": missing}, replace_extra_special_tokens=False)
-    if tokenizer.chat_template is None:
-        tokenizer.chat_template = CHATML_TEMPLATE
-    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+    tokenizer.chat_template = CHATML_TEMPLATE
+    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:  # type: ignore[index]
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    new_ids = [int(i) for i in tokenizer.convert_tokens_to_ids(missing)]
-    matrices = {id(m.weight): m for m in (model.get_input_embeddings(), model.get_output_embeddings()) if m is not None}
+    new_ids = [int(tokenizer.convert_tokens_to_ids(token)) for token in missing]  # type: ignore[arg-type]
+    matrices: dict[int, Any] = {
+        id(m.weight): m for m in (model.get_input_embeddings(), model.get_output_embeddings()) if m is not None
+    }
     with torch.no_grad():
         for matrix in matrices.values():
             matrix.weight[new_ids] = matrix.weight[:old_size].mean(dim=0)

@@ -24,8 +24,8 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 def load_policy(path: Path) -> PreTrainedModel:
     """A causal language model, in evaluation mode on the GPU where there is one."""
     _require(path, "config.json")
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, use_safetensors=True)
-    return model.to(device()).eval()  # type: ignore[arg-type]
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, use_safetensors=True, device_map=device())
+    return model.eval()
 
 
 def load_reward_model(path: Path) -> PreTrainedModel:
@@ -35,9 +35,9 @@ def load_reward_model(path: Path) -> PreTrainedModel:
     """
     _require(path, "config.json")
     model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-        path, num_labels=1, use_safetensors=True, attention_dropout=0.0
+        path, num_labels=1, use_safetensors=True, attention_dropout=0.0, device_map=device()
     )
-    return model.to(device()).eval()  # type: ignore[arg-type]
+    return model.eval()
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 from pydantic import Field
-from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -38,11 +37,11 @@ class PretrainSettings(Settings):
     hidden_size: int = Field(default=128, gt=0)
     layers: int = Field(default=4, gt=0)
     heads: int = Field(default=4, gt=0)
-    steps: int = Field(default=2600, gt=0)
+    steps: int = Field(default=2000, gt=0)
     tokens_per_step: int = Field(default=2500, gt=0)
     """Small steps learn far more a minute than large ones."""
     learning_rate: float = Field(default=4e-3, gt=0)
-    check_share: float = Field(default=0.5, ge=0, le=1)
+    check_share: float = Field(default=0.45, ge=0, le=1)
     """Share of checking exercises among the texts; the rest are plain solutions."""
     seed: int = 0
     """Of the weights and texts; apart from the recipe's seed, so that all seeds of a recipe share one base."""
@@ -66,9 +65,7 @@ def run_stage(context: StageContext) -> str:
     return f"pretrained for {settings.steps} steps, loss {loss:.3f}"
 
 
-def pretrain(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: PretrainSettings
-) -> Iterator[float]:
+def pretrain(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: PretrainSettings) -> Iterator[float]:
     """Train in place; yields the loss of each step."""
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if not (p.ndim == 2 and "embed" not in n)]

@@ -7,7 +7,15 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Task as RichTask
 from rich.text import Text
 
@@ -25,7 +33,7 @@ class _Rate(ProgressColumn):
 class Task:
     """The progress of one stage."""
 
-    def __init__(self, display: "Display", name: str, line: int) -> None:
+    def __init__(self, display: "Display", name: str, line: TaskID) -> None:
         self._display, self._name, self._line = display, name, line
 
     def start(self, total: int, done: int = 0) -> None:

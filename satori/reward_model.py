@@ -16,7 +16,7 @@ from pathlib import Path
 
 from datasets import Dataset
 from pydantic import Field
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PrinterCallback
 from trl import RewardConfig, RewardTrainer
 
 from satori.config import derive_seed
@@ -28,7 +28,7 @@ from satori.run_folder import ArtifactError, read_jsonl, write_jsonl, write_text
 from satori.sampling import Response, sample_responses
 from satori.scoring import check_padding, reward_logits
 from satori.stage import StageContext
-from satori.training import OptimizerSettings, ReportCallback, trainer_arguments
+from satori.training import OptimizerSettings, ReportCallback, last_checkpoint, trainer_arguments
 from satori.types import Problem
 
 
@@ -79,13 +79,15 @@ def run_stage(context: StageContext) -> str:
     if not rows:
         raise ArtifactError(f"{pairs_file}: no problem had both correct and incorrect responses, nothing to learn from")
     arguments = trainer_arguments(context.folder / "checkpoints", settings, context.seed) | {"save_total_limit": None}
-    RewardTrainer(
+    trainer = RewardTrainer(
         model=load_reward_model(tuned),
         args=RewardConfig(**arguments),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         callbacks=[ReportCallback(context.task, context.folder / "metrics.jsonl")],
-    ).train()
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=last_checkpoint(context.folder / "checkpoints"))
     best, rm_at_k = select_checkpoint(context)
     save(load_reward_model(best), tokenizer, context.folder)
     shutil.rmtree(context.folder / "checkpoints")

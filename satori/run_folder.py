@@ -26,12 +26,12 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """The records of a JSON-lines file. Raises ArtifactError naming file and line where one is not a JSON object."""
     if not path.exists():
         raise ArtifactError(f"{path} does not exist")
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ArtifactError(f"{path}, line {number}: not valid JSON ({error})") from error
+                record = json.loads(line.decode("utf-8"))
+            except (ValueError, RecursionError) as error:
+                raise ArtifactError(f"{path}, line {number}: not valid JSON in UTF-8 ({error})") from error
             if not isinstance(record, dict):
                 raise ArtifactError(f"{path}, line {number}: expected a JSON object, found {type(record).__name__}")
             yield record
@@ -90,9 +90,11 @@ class RunFolder:
         if not path.exists():
             return None
         try:
-            manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
             raise ArtifactError(f"{path}: not valid JSON ({error}); delete {path.parent} to make it again") from error
+        if not isinstance(manifest, dict) or not {"fingerprint", "settings", "inputs"} <= manifest.keys():
+            raise ArtifactError(f"{path}: not a manifest; delete {path.parent} to make it again")
         return manifest
 
     def input_fingerprints(self, stage: str, inputs: Iterable[str]) -> dict[str, str]:
@@ -113,7 +115,9 @@ class RunFolder:
         if manifest["fingerprint"] == fingerprint(settings, inputs):
             return True
         found = differences(manifest["settings"], settings) or [
-            f"it was made from another {name}" for name, value in inputs.items() if manifest["inputs"].get(name) != value
+            f"it was made from another {name}"
+            for name, value in inputs.items()
+            if manifest["inputs"].get(name) != value
         ]
         raise ArtifactError(
             f"{self.path(stage)} was made by another configuration ({'; '.join(found) or 'another version'}). "

@@ -34,7 +34,7 @@ class Response:
 def decode_response(tokenizer: PreTrainedTokenizerBase, completion: Completion) -> str:
     """The response's text, meta-actions kept, the end token left out."""
     ids = completion.token_ids[:-1] if completion.finish_reason is FinishReason.STOP else completion.token_ids
-    return str(tokenizer.decode(ids, skip_special_tokens=False))
+    return str(tokenizer.decode(list(ids), skip_special_tokens=False))
 
 
 def sample_responses(

@@ -10,7 +10,7 @@ Legend of shape suffixes: B sequences, T positions, N response tokens of the bat
 V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -71,27 +71,46 @@ def response_hidden(model: PreTrainedModel, batch: SequenceBatch) -> torch.Tenso
     return hidden_BTH[batch.rows_N, batch.columns_N]
 
 
+def head_logits(model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
+    """The logits of hidden states (..., H) in float32, (..., V): the output head with the rescaling that some
+    architectures put after it (Granite, Cohere, Gemma 2)."""
+    logits = model.get_output_embeddings()(hidden).float()
+    if divisor := getattr(model.config, "logits_scaling", None):
+        logits = logits / divisor
+    if factor := getattr(model.config, "logit_scale", None):
+        logits = logits * factor
+    if cap := getattr(model.config, "final_logit_softcapping", None):
+        logits = torch.tanh(logits / cap) * cap
+    return logits
+
+
 def policy_logprobs(
     model: PreTrainedModel, batch: SequenceBatch, temperature: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability of each response token at the sampling temperature, and the entropy there; float32, each (N,)."""
-    logits_NV = model.get_output_embeddings()(response_hidden(model, batch)).float() / temperature
+    logits_NV = head_logits(model, response_hidden(model, batch)) / temperature
     logprobs_NV = logits_NV.log_softmax(-1)
     entropy_N = -(logprobs_NV.exp() * logprobs_NV).sum(-1)
     return logprobs_NV.gather(-1, batch.targets_N[:, None])[:, 0], entropy_N
 
 
+def scalar_head(model: PreTrainedModel) -> torch.nn.Module:
+    """The head of a sequence-classification model with one label: (..., H) to (..., 1)."""
+    head: torch.nn.Module = model.score  # type: ignore[assignment]
+    return head
+
+
 def token_values(critic: PreTrainedModel, batch: SequenceBatch) -> torch.Tensor:
     """The critic's value of the state before each response token, (N,). The critic is a reward model's network, its
     scalar head read at every position."""
-    return critic.score(response_hidden(critic, batch)).float()[:, 0]
+    return scalar_head(critic)(response_hidden(critic, batch)).float()[:, 0]
 
 
 def sequence_scores(reward_model: PreTrainedModel, batch: SequenceBatch) -> torch.Tensor:
     """The reward model's logit at the last token of each sequence, (B,)."""
     hidden_BTH = reward_model.base_model(batch.ids_BT, use_cache=False).last_hidden_state
     rows_B = torch.arange(len(batch.last_B), device=batch.last_B.device)
-    return reward_model.score(hidden_BTH[rows_B, batch.last_B]).float()[:, 0]
+    return scalar_head(reward_model)(hidden_BTH[rows_B, batch.last_B]).float()[:, 0]
 
 
 @torch.no_grad()
@@ -123,7 +142,12 @@ def reward_logits(
     return scores
 
 
-def _per_token(score, model, sequences, token_budget) -> list[torch.Tensor]:  # type: ignore[no-untyped-def]
+def _per_token(
+    score: Callable[[SequenceBatch], torch.Tensor],
+    model: PreTrainedModel,
+    sequences: Sequence[PromptResponse],
+    token_budget: int,
+) -> list[torch.Tensor]:
     results: list[torch.Tensor] = [torch.empty(0)] * len(sequences)
     for indices in by_length([len(p) + len(r) for p, r in sequences], token_budget):
         batch = make_batch([sequences[i] for i in indices], model.device)

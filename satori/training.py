@@ -15,6 +15,7 @@ from pydantic import Field
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PrinterCallback,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -52,7 +53,6 @@ def trainer_arguments(folder: Path, settings: OptimizerSettings, seed: int) -> d
         "lr_scheduler_type": "cosine",
         "warmup_steps": settings.warmup_ratio,
         "optim": "adamw_torch_fused",
-        "train_sampling_strategy": "group_by_length",
         "logging_steps": 10,
         "logging_strategy": "steps",
         "save_strategy": "epoch",
@@ -115,12 +115,14 @@ def fine_tune(
         {"input_ids": [*prompt, *response], "labels": [-100] * len(prompt) + list(response)}
         for prompt, response in sequences
     ]
+    arguments = trainer_arguments(folder / "checkpoints", settings, seed)
     trainer = SFTTrainer(
         model=model,
-        args=SFTConfig(**trainer_arguments(folder / "checkpoints", settings, seed)),
+        args=SFTConfig(**arguments, train_sampling_strategy="group_by_length"),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         callbacks=[ReportCallback(task, folder / "metrics.jsonl")],
     )
+    trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints"))
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)

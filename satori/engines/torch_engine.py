@@ -22,6 +22,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from satori.engines.base import Sampling
+from satori.scoring import head_logits
 from satori.types import Completion, FinishReason
 
 _GROWTH = 64  # the cache grows by at least so many positions at a time
@@ -127,6 +128,11 @@ class TorchEngine:
     def __init__(self, model: PreTrainedModel, eos_token_id: int, rows: int = 256) -> None:
         if rows < 1:
             raise ValueError(f"rows is {rows}: the sampler needs at least one")
+        kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
+        if kinds != {"full_attention"}:
+            raise ValueError(
+                f"the embedded sampler knows full attention only; this model has {', '.join(sorted(kinds))}"
+            )
         self.model, self.eos_token_id, self.rows = model, eos_token_id, rows
 
     @torch.inference_mode()
@@ -218,7 +224,7 @@ class TorchEngine:
         # Right padding under a causal mask: no real token sees a padded one.
         hidden_RTH = self.model.base_model(ids_RT.to(self.model.device), past_key_values=cache).last_hidden_state
         last_RH = hidden_RTH[torch.arange(len(unique)), lengths - 1]
-        logits_RV = self.model.get_output_embeddings()(last_RH)
+        logits_RV = head_logits(self.model, last_RH)
         cache.prefilling = False
         return logits_RV[cache.slots_R]
 
@@ -234,7 +240,7 @@ class TorchEngine:
             position_ids=lengths_R[:, None],
             past_key_values=cache,
         ).last_hidden_state
-        return self.model.get_output_embeddings()(hidden_RTH[:, 0])
+        return head_logits(self.model, hidden_RTH[:, 0])
 
 
 def sample(
@@ -242,7 +248,7 @@ def sample(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Sampled token and its log-probability at the sampling temperature, each (R,). Temperature 0 is greedy, with
     log-probabilities at temperature 1."""
-    logprobs_RV = (logits_RV.float() / (temperature or 1.0)).log_softmax(-1)
+    logprobs_RV = (logits_RV / (temperature or 1.0)).log_softmax(-1)
     if temperature == 0:
         tokens_R = logits_RV.argmax(-1)
     else:  # the largest of log-probability plus Gumbel noise is a sample of the distribution

@@ -33,9 +33,9 @@ class Level:
     operands: int
 
 
-LEVELS: dict[int, Level] = {1: Level(2, 2), 2: Level(3, 2), 3: Level(3, 3), 4: Level(4, 3), 5: Level(4, 4)}
+LEVELS: dict[int, Level] = {1: Level(2, 2), 2: Level(3, 2), 3: Level(4, 2), 4: Level(3, 3), 5: Level(4, 3)}
 HARDER_LEVEL = 6
-HARDER = Level(4, 5)
+HARDER = Level(4, 4)
 
 _NAMES = ("Ann", "Ben", "Eva", "Ian", "Kim", "Leo", "Mia", "Tom")
 _THINGS = ("pens", "nuts", "coins", "cards", "beads", "books", "stamps", "apples")
@@ -143,19 +143,24 @@ def read_claims(step: str) -> list[Claim]:
 
 
 def column_check(claim: Claim) -> str:
-    """The sum redone from the lowest column, and the verdict: ``47+38: 7+8=15 4+3+1=8, 85 for 95, wrong.``
+    """The sum redone from the lowest column, each column held against the stated result, and the verdict.
 
-    The carry is the last summand of a column that has one. Columns end where the longest number does.
+    ``47+38: 7+8=15/5 4+3+1=8/9! so 85, not 95.`` After the slash stands what the claim states for the column, with an
+    exclamation mark where it differs: a small model sees that two digits differ, but not that two numbers do. The
+    carry is the last summand of a column that has one. The highest column is compared whole, so a claim is true just
+    where no column is marked.
     """
-    columns, carry = [], 0
-    for place in range(max(len(str(term)) for term in claim.terms)):
+    width, columns, carry = max(len(str(term)) for term in claim.terms), [], 0
+    for place in range(width):
         digits = [term // 10**place % 10 for term in claim.terms]
-        total = sum(digits) + carry
-        columns.append("+".join(str(d) for d in digits) + (f"+{carry}" if carry else "") + f"={total}")
+        total, stated = sum(digits) + carry, claim.stated // 10**place
+        right = total == stated if place == width - 1 else total % 10 == stated % 10
+        shown = stated if place == width - 1 else stated % 10
+        carried = f"+{carry}" if carry else ""
+        columns.append(f"{'+'.join(map(str, digits))}{carried}={total}/{shown}{'' if right else '!'}")
         carry = total // 10
-    right = sum(claim.terms)
-    verdict = "ok" if claim.true else "wrong"
-    return f"{claim.formula}: {' '.join(columns)}, {right} for {claim.stated}, {verdict}."
+    verdict = "right." if claim.true else f"not {claim.stated}."
+    return f"{claim.formula}: {' '.join(columns)} so {sum(claim.terms)}, {verdict}"
 
 
 def check_claims(claims: list[Claim]) -> str:
@@ -173,7 +178,7 @@ def check_claims(claims: list[Claim]) -> str:
 
 def misread(number: int, rng: random.Random) -> int:
     """A plausible wrong result: one digit off by one, as a forgotten or an invented carry gives."""
-    place = 10 ** rng.randrange(len(str(number)))
+    place = int(10 ** rng.randrange(len(str(number))))
     wrong = number + rng.choice((-1, 1)) * place
     return wrong if wrong > 0 else number + place
 

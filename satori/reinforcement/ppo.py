@@ -8,6 +8,7 @@ embedded one.
 Legend of shape suffixes: B responses, T response tokens, N response tokens of a batch one after another.
 """
 
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ def set_learning_rates(learner: Learner, settings: PPOSettings, step: int, total
 
 def cosine_decay(progress: float) -> float:
     """From 1 to a tenth over progress 0 to 1."""
-    return 0.1 + 0.45 * (1 + float(torch.cos(torch.tensor(torch.pi * min(progress, 1.0)))))
+    return 0.1 + 0.45 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
 def prepare(learner: Learner, rollouts: Sequence[Rollout], settings: PPOSettings, temperature: float) -> Experience:
@@ -168,19 +169,12 @@ def _accumulate(
     for micro in by_length([len(p) + len(r) for p, r in sequences], settings.tokens_per_micro_batch):
         batch = make_batch([sequences[i] for i in micro], learner.policy.device)
         rows = [indices[i] for i in micro]
-        chosen_BT = experience.mask_BT[rows].bool()
+        old_logprobs_N, old_values_N, advantages_N, returns_N = sampled_tokens(experience, rows, learner.policy.device)
         logprobs_N, entropy_N = policy_logprobs(learner.policy, batch, temperature)
-        loss, clipped, kl = policy_loss(
-            logprobs_N, experience.old_logprobs_BT[rows][chosen_BT], experience.advantages_BT[rows][chosen_BT], settings.clip
-        )
+        loss, clipped, kl = policy_loss(logprobs_N, old_logprobs_N, advantages_N, settings.clip)
         (loss / tokens).backward()
         if settings.estimator == "gae":
-            error = value_loss(
-                token_values(learner.critic, batch),
-                experience.old_values_BT[rows][chosen_BT],
-                experience.returns_BT[rows][chosen_BT],
-                settings.value_clip,
-            )
+            error = value_loss(token_values(learner.critic, batch), old_values_N, returns_N, settings.value_clip)
             (error / tokens).backward()
             sums["value_loss"] += float(error.detach())
         sums["policy_loss"] += float(loss.detach())
@@ -190,21 +184,34 @@ def _accumulate(
     return sums
 
 
+def sampled_tokens(
+    experience: Experience, rows: Sequence[int], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Old log-probabilities, old values, advantages and returns of some responses, token after token, each (N,)."""
+    chosen_BT = experience.mask_BT[rows].bool()
+    old_logprobs_N = experience.old_logprobs_BT[rows][chosen_BT].to(device)
+    old_values_N = experience.old_values_BT[rows][chosen_BT].to(device)
+    advantages_N = experience.advantages_BT[rows][chosen_BT].to(device)
+    return old_logprobs_N, old_values_N, advantages_N, experience.returns_BT[rows][chosen_BT].to(device)
+
+
 def _optimizer_step(learner: Learner, settings: PPOSettings, policy: bool) -> tuple[float, float]:
-    """Clip and apply the gradients; returns the norms before clipping (policy, critic)."""
-    norms = []
-    for model, optimizer, moves in (
-        (learner.policy, learner.policy_optimizer, policy),
-        (learner.critic, learner.critic_optimizer, settings.estimator == "gae"),
-    ):
-        norm = float(clip_grad_norm_(model.parameters(), settings.max_grad_norm))
-        if not torch.isfinite(torch.tensor(norm)):
-            raise FloatingPointError(f"the gradient norm of the {type(model).__name__} is {norm}")
-        if moves:
-            optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        norms.append(norm)
-    return norms[0], norms[1]
+    """Clip and apply the gradients; returns the norms before clipping (policy, critic).
+
+    Raises FloatingPointError before anything has moved where a norm is not finite.
+    """
+    norms = {}
+    for name, model in (("policy", learner.policy), ("critic", learner.critic)):
+        norms[name] = float(clip_grad_norm_(model.parameters(), settings.max_grad_norm))
+        if not math.isfinite(norms[name]):
+            raise FloatingPointError(f"the gradient norm of the {name} is {norms[name]}")
+    if policy:
+        learner.policy_optimizer.step()
+    if settings.estimator == "gae":
+        learner.critic_optimizer.step()
+    learner.policy_optimizer.zero_grad(set_to_none=True)
+    learner.critic_optimizer.zero_grad(set_to_none=True)
+    return norms["policy"], norms["critic"]
 
 
 def explained_variance(experience: Experience) -> float:

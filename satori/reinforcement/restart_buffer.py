@@ -91,7 +91,9 @@ def restart_states(
         usable = [
             t.completion.token_ids
             for t in trajectories
-            if t.correct is wanted and t.completion.finish_reason is FinishReason.STOP and len(t.completion.token_ids) > 1
+            if t.correct is wanted
+            and t.completion.finish_reason is FinishReason.STOP
+            and len(t.completion.token_ids) > 1
         ]
         if usable:
             ids = rng.choice(usable)

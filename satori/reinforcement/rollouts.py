@@ -100,7 +100,9 @@ def collect(
     rollouts = []
     for state, completion, text, logit in zip(states, completions, texts, logits, strict=True):
         outcome = judge(completion, text, state.problem.answer)
-        rollouts.append(Rollout(state, completion, text, outcome, reward(state.start, outcome, logit, reflection_bonus)))
+        rollouts.append(
+            Rollout(state, completion, text, outcome, reward(state.start, outcome, logit, reflection_bonus))
+        )
     return rollouts
 
 

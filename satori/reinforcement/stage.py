@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from pydantic import Field
+from transformers import PreTrainedTokenizerBase
 
 from satori.coat import encode_prompt, meta_action_ids
 from satori.config import derive_seed
@@ -98,7 +99,7 @@ def run_restarts(context: StageContext) -> str:
             problem_id, trajectories, settings.max_dropped, action_ids, tokenizer.eos_token_id, rng
         )
     states = [state for state in states if len(state.prefix_ids) <= settings.max_prefix_tokens]
-    write_jsonl(path, [vars(s) | {"prefix": tokenizer.decode(s.prefix_ids)} for s in states])
+    write_jsonl(path, [vars(s) | {"prefix": tokenizer.decode(list(s.prefix_ids))} for s in states])
     positive = sum(state.start is Start.POSITIVE for state in states)
     return f"{positive} positive and {len(states) - positive} negative states from {len(problems)} problems"
 
@@ -149,7 +150,7 @@ def run_rl(context: StageContext, settings: RLSettings, policy_path: Path) -> st
             context.task.note(f"validation accuracy {metrics['validation_accuracy']:.0%}")
         append_jsonl(metrics_file, metrics)
         for rollout in rollouts[: settings.logged_rollouts]:
-            append_jsonl(samples_file, {"step": step, **describe(rollout, tokenizer.decode)})
+            append_jsonl(samples_file, {"step": step, **describe(rollout, tokenizer)})
         if (step + 1) % settings.checkpoint_every == 0 and step + 1 < settings.steps:
             save_checkpoint(context.folder, learner, step + 1)
         context.task.advance()
@@ -176,14 +177,14 @@ def initial_states(context: StageContext) -> dict[Start, list[InitialState]]:
     return states
 
 
-def describe(rollout: Rollout, decode) -> dict[str, object]:  # type: ignore[no-untyped-def]
+def describe(rollout: Rollout, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
     """A sampled trajectory as it is logged, with its reward in parts."""
     return {
         "problem_id": rollout.initial.problem.id,
         "question": rollout.initial.problem.question,
         "answer": rollout.initial.problem.answer,
         "start": rollout.initial.start.value,
-        "prefix": decode(rollout.initial.prefix_ids),
+        "prefix": tokenizer.decode(list(rollout.initial.prefix_ids)),
         "response": rollout.response,
         "outcome": rollout.outcome.value,
         "reward": vars(rollout.reward) | {"total": rollout.reward.total},

@@ -41,7 +41,7 @@ class SampledGenerator:
         return [self._steps(c) for c in generate_all(self.engine, prompts, self.sampling, seed)]
 
     def _steps(self, completion: Completion) -> Steps:
-        steps = split_plain(self.tokenizer.decode(completion.token_ids, skip_special_tokens=True))
+        steps = split_plain(str(self.tokenizer.decode(list(completion.token_ids), skip_special_tokens=True)))
         return steps if completion.finish_reason is FinishReason.STOP else steps[:-1]
 
 

@@ -38,7 +38,7 @@ class Kind(StrEnum):
     CORRECTED_TWICE = "III-II"
 
 
-_KINDS = {
+_KINDS: dict[tuple[type[Verification | Mistake], ...], Kind] = {
     (): Kind.PLAIN,
     (Verification,): Kind.VERIFIED,
     (Verification, Mistake): Kind.VERIFIED_THEN_CORRECTED,
@@ -89,7 +89,7 @@ class _Draft:
     coat: tuple[Step, ...] = ()
     reviewed: int = 0
     """Plain steps that a review has covered."""
-    reviews: tuple[type, ...] = ()
+    reviews: tuple[type[Verification | Mistake], ...] = ()
 
 
 def synthesize(
@@ -116,7 +116,7 @@ def synthesize(
 
     verified = _verify([draft for draft, is_correct in fresh if is_correct], critic, rng, dropped)
     corrected = _correct([draft for draft, is_correct in fresh if not is_correct], critic, rng, dropped)
-    pending = [*verified, *corrected]
+    pending: list[tuple[_Draft, Verification | Mistake]] = [*verified, *corrected]
     for attempt in range(settings.critic_rounds):
         wrong: list[_Draft] = []
         for draft in _continue(pending, generator, derive_seed(seed, "continue", attempt)):
@@ -128,7 +128,7 @@ def synthesize(
             else:
                 wrong.append(draft)
         if attempt + 1 < settings.critic_rounds:
-            pending = _correct(wrong, critic, rng, dropped)
+            pending = [*_correct(wrong, critic, rng, dropped)]
         else:
             dropped[Dropped.STILL_WRONG] += len(wrong)
     return _best_of_each_kind(done, reward_model, dropped), dropped
@@ -191,7 +191,9 @@ def _correct(
         explore = " ".join(t for t in (rng.choice(EXPLORE_OPENERS), review.direction, review.corrected) if t)
         plain = draft.plain[:cut] if review.corrected is None else (*draft.plain[: cut - 1], review.corrected)
         coat = (*draft.coat, *unreviewed, _reflect(review.reason, rng), Step(MetaAction.EXPLORE, f" {explore}"))
-        corrected.append((replace(draft, plain=plain, coat=coat, reviewed=cut, reviews=(*draft.reviews, Mistake)), review))
+        corrected.append(
+            (replace(draft, plain=plain, coat=coat, reviewed=cut, reviews=(*draft.reviews, Mistake)), review)
+        )
     return corrected
 
 

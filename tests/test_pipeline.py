@@ -1,0 +1,209 @@
+"""The whole method on a few problems: from nothing to a report, skipping, resuming, refusing, bad input."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from satori.cli import main
+from satori.report.stage import stage_seconds
+
+SMALL = {
+    "threads": 1,
+    "synthesis.demonstrations": 60,
+    "synthesis.problems_per_chunk": 20,
+    "tune.epochs": 1,
+    "reward_model.problems": 40,
+    "reward_model.validation_problems": 4,
+    "reward_model.test_problems": 4,
+    "reward_model.samples": 4,
+    "reward_model.temperature": 2,
+    "reward_model.epochs": 1,
+    "reward_model.max_new_tokens": 60,
+    "restarts.problems": 10,
+    "restarts.max_new_tokens": 60,
+    "rl.steps": 2,
+    "rl.rollouts_per_step": 8,
+    "rl.batch_size": 4,
+    "rl.max_new_tokens": 60,
+    "rl.validation_problems": 2,
+    "rl.checkpoint_every": 1,
+    "distill.problems": 10,
+    "distill.epochs": 1,
+    "distill.max_new_tokens": 60,
+    "rl_2.steps": 1,
+    "evaluate.problems": 10,
+    "evaluate.harder_problems": 2,
+    "evaluate.other_problems": 2,
+    "evaluate.max_new_tokens": 60,
+}
+ARTIFACTS = (
+    "synthesis/demonstrations.jsonl",
+    "format_tuned/model.safetensors",
+    "reward_model/model.safetensors",
+    "restarts/buffer.jsonl",
+    "rl_1/model.safetensors",
+    "rl_1/samples.jsonl",
+    "distilled/model.safetensors",
+    "rl_2/model.safetensors",
+    "evaluation/rl_2.jsonl",
+)
+
+
+def arguments(out: Path, **changes: object) -> list[str]:
+    settings = SMALL | {key.replace("__", "."): value for key, value in changes.items()}
+    return ["run", "tiny", "--out", str(out), *(part for k, v in settings.items() for part in (f"--{k}", str(v)))]
+
+
+def digests(out: Path) -> dict[str, str]:
+    return {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in ARTIFACTS}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    assert main(arguments(out)) == 0
+    return out
+
+
+def test_the_summary_has_every_field(finished):
+    summary = json.loads((finished / "summary.json").read_text())
+    assert set(summary) == {"wall_seconds", "stages", "synthesis", "rm_at_8"}
+    assert set(summary["stages"]) == {"base", "format_tuned", "rl_1", "rl_2"}
+    assert set(summary["synthesis"]) == {"I", "II-I", "II-II", "III-I", "III-II"}
+    assert set(summary["rm_at_8"]) == {"first_sample", "reward_model", "oracle"}
+    for stage in summary["stages"].values():
+        assert {
+            "accuracy", "accuracy_ci95", "by_level", "ood", "reflect_rate", "wrong_to_right", "right_to_wrong",
+            "mean_length", "length_by_level",
+        } <= set(stage)  # fmt: skip
+        assert len(stage["ood"]) == 2
+
+
+def test_the_run_folder_holds_config_metrics_and_samples(finished):
+    assert "reflection_bonus: 0.5" in (finished / "recipe.yaml").read_text()
+    metrics = [json.loads(line) for line in (finished / "rl_1/metrics.jsonl").read_text().splitlines()]
+    assert [m["step"] for m in metrics] == [0, 1]
+    sample = json.loads((finished / "rl_1/samples.jsonl").read_text().splitlines()[0])
+    assert set(sample["reward"]) == {"rule", "preference", "bonus", "total"}
+    assert (finished / "report.html").read_text().count("<html") == 1
+    assert (finished / "report.md").exists()
+
+
+def test_a_finished_run_is_skipped(finished):
+    before = digests(finished)
+    started = time.monotonic()
+    assert main(arguments(finished)) == 0
+    assert time.monotonic() - started < 5
+    assert digests(finished) == before
+
+
+def test_another_configuration_is_refused(finished, capsys):
+    assert main(arguments(finished, rl__reflection_bonus=0)) == 2
+    message = capsys.readouterr().err
+    assert "rl.reflection_bonus: 0.5 there, 0.0 asked for" in message
+    assert "--redo rl_1" in message
+
+
+def test_train_validation_and_test_problems_are_disjoint(finished):
+    trained = set()
+    for name in ("synthesis/demonstrations.jsonl", "distilled/trajectories.jsonl"):
+        trained |= {json.loads(line)["id"] for line in (finished / name).read_text().splitlines()}
+    trained |= {
+        json.loads(line)["problem_id"] for line in (finished / "restarts/buffer.jsonl").read_text().splitlines()
+    }
+    tested = {json.loads(line)["problem_id"] for line in (finished / "evaluation/base.jsonl").read_text().splitlines()}
+    assert trained
+    assert tested
+    assert not trained & tested
+
+
+def test_killed_and_resumed_gives_the_same_artifacts(finished, tmp_path):
+    """Killed outright at moments spread over the run, each time as far as a stage further, then finished."""
+    out = tmp_path / "killed"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for milestone in ("format_tuned", ".partial/rl_1/checkpoints/step-000001", "distilled"):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "satori.cli", *arguments(out)],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 120
+        while not (out / milestone).exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert (out / milestone).exists()
+    assert not (out / "report").exists()
+    assert main(arguments(out)) == 0
+    assert digests(out) == digests(finished)
+
+
+def test_the_plain_variant_runs_without_meta_actions(tmp_path):
+    assert main(arguments(tmp_path / "cot", variant="cot")) == 0
+    summary = json.loads((tmp_path / "cot" / "summary.json").read_text())
+    assert summary["synthesis"] == {"I": 60, "II-I": 0, "II-II": 0, "III-I": 0, "III-II": 0}
+    assert (tmp_path / "cot/restarts/buffer.jsonl").read_text() == ""
+
+
+def test_pretraining_from_scratch_writes_a_loadable_base(tmp_path):
+    from satori.models import load_policy, load_tokenizer
+
+    settings = {"from_scratch": "true", "steps": "3", "hidden_size": "32", "layers": "1", "tokens_per_step": "500"}
+    options = [part for key, value in settings.items() for part in (f"--pretrain.{key}", value)]
+    assert main(["pretrain", "tiny", "--out", str(tmp_path), *options]) == 0
+    assert load_policy(tmp_path / "base").config.hidden_size == 32
+    assert load_tokenizer(tmp_path / "base").decode([1]) != ""
+    assert len((tmp_path / "base/metrics.jsonl").read_text().splitlines()) >= 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--rl.reflektion_bonus", "0"], ["rl.reflektion_bonus", "did you mean reflection_bonus"]),
+        (["--rl.steps", "many"], ["rl.steps", "'many'"]),
+        (["--rl.steps", "0"], ["rl.steps", "greater than 0"]),
+        (["--rl.steps"], ["--rl.steps has no value"]),
+        (["stray"], ["unexpected argument 'stray'"]),
+        (["--variant", "both"], ["variant", "'coat' or 'cot'"]),
+    ],
+)
+def test_bad_settings_are_named(options, words, tmp_path, capsys):
+    assert main(["run", "tiny", "--out", str(tmp_path), *options]) == 2
+    message = capsys.readouterr().err
+    assert all(word in message for word in words), message
+
+
+def test_an_unknown_recipe_lists_the_known_ones(capsys):
+    assert main(["run", "tinny"]) == 2
+    assert "tiny" in capsys.readouterr().err
+
+
+def test_a_missing_artifact_is_named(tmp_path, capsys):
+    assert main(["rl", "tiny", "--out", str(tmp_path)]) == 2
+    assert "format_tuned" in capsys.readouterr().err
+
+
+def test_a_broken_line_is_named(finished, tmp_path, capsys):
+    import shutil
+
+    out = tmp_path / "broken"
+    shutil.copytree(finished, out)
+    shutil.rmtree(out / "format_tuned")
+    path = out / "synthesis/demonstrations.jsonl"
+    lines = path.read_text().splitlines()
+    lines[2] = lines[2][:-5]
+    path.write_text("\n".join(lines))
+    assert main(arguments(out)) == 2
+    assert f"{path}, line 3" in capsys.readouterr().err
+
+
+def test_stage_seconds_are_recorded(finished):
+    assert {"base", "rl_1", "evaluation"} <= set(stage_seconds(finished))

@@ -1,0 +1,314 @@
+"""The report from made data: every part is there, hostile text stays text, missing values become dashes."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from satori.report import charts
+from satori.report.charts import Bars, Line, Panel, grouped_bars, running_mean, small_multiples, stacked_shares
+from satori.report.data import ReportData, SampleTrajectory
+from satori.report.document import build_report, compose
+from satori.report.html_page import render_html
+from satori.report.markdown_page import escape, fence, render_markdown
+from satori.report.values import DASH, buckets, decimal, duration, interval, number, percent, points
+
+HOSTILE = '<script>alert(1)</script>\n```\n# heading\n````\n<img src="http://evil.example/x.png"> | & \x00\ud800\u202e'
+SECTIONS = (
+    "Accuracy per stage",
+    "Accuracy by level",
+    "Out of domain",
+    "Self-correction",
+    "Response length",
+    "Use of meta-actions",
+    "Reward and PPO health",
+    "Demonstrations",
+    "Sampled trajectories",
+    "Recipe",
+)
+
+
+def stage(accuracy: float) -> dict[str, Any]:
+    ci = [accuracy - 0.04, accuracy + 0.04]
+    return {
+        "accuracy": accuracy,
+        "accuracy_ci95": ci,
+        "count": 500,
+        "by_level": {level: {"accuracy": accuracy, "ci95": ci, "count": 250} for level in ("1", "2")},
+        "ood": {name: {"accuracy": accuracy / 2, "ci95": ci, "count": 150} for name in ("harder", "other")},
+        "reflect_rate": 0.7,
+        "reflect_rate_by_level": {"1": 0.6, "2": 0.8},
+        "wrong_to_right": 0.75,
+        "right_to_wrong": 0.25,
+        "changed": 45,
+        "wrong_to_right_count": 30,
+        "right_to_wrong_count": 10,
+        "mean_length": 61.5,
+        "length_by_level": {"1": 51.0, "2": 72.0},
+        "truncation_rate": 0.01,
+        "actions_per_response": {"continue": 1.5, "reflect": 0.9, "explore": 0.3},
+    }
+
+
+def rl_record(step: int) -> dict[str, float]:
+    record = {
+        "step": float(step),
+        "reward": -0.2 + 0.01 * step,
+        "reward_rule": -0.4,
+        "reward_preference": 0.5,
+        "accuracy": 0.6,
+        "accuracy_problem": 0.5,
+        "response_length": 60.0 + step,
+        "reflect_per_response": 0.9,
+        "entropy": 0.3,
+        "kl": 0.001,
+        "clip_fraction": 0.02,
+        "explained_variance": 0.4,
+        "policy_grad_norm": 1.1,
+        "critic_grad_norm": 2.2,
+    }
+    return record | ({"validation_accuracy": 0.55, "validation_length": 58.0} if step % 5 == 0 else {})
+
+
+@pytest.fixture
+def data() -> ReportData:
+    sample = SampleTrajectory(
+        stage="rl_1",
+        set_name="test",
+        level=2,
+        question="12+34=?",
+        gold="46",
+        response="12+34=45 \\boxed{45}<|reflect|> Wait. 2+4=6.<|explore|> Again.<|continue|> \\boxed{46}",
+        correct=True,
+        answers=("45", "46"),
+    )
+    hostile = replace(sample, stage="base", response=HOSTILE, question=HOSTILE, answers=(HOSTILE,), correct=False)
+    return ReportData(
+        title="Satori: a test run",
+        variant="coat",
+        recipe_yaml="rl:\n  temperature: 0.6\n",
+        summary={
+            "wall_seconds": 5025.0,
+            "stages": {"base": stage(0.31), "format_tuned": stage(0.52), "rl_1": stage(0.64), "rl_2": stage(0.713)},
+            "synthesis": {"I": 100, "II-I": 50, "II-II": 20, "III-I": 20, "III-II": 10},
+            "rm_at_8": {"first_sample": 0.61, "reward_model": 0.74, "oracle": 0.88},
+        },
+        set_descriptions={"test": "held-out sums", "harder": "more operands", "other": "another family"},
+        plain_length_by_level={"1": 20.0, "2": 33.0},
+        rl_metrics={"rl_1": [rl_record(step) for step in range(1, 21)], "rl_2": [rl_record(1)]},
+        synthesis_dropped={"no final answer": 7, "still wrong": 12},
+        trajectories=(sample, hostile),
+    )
+
+
+@pytest.fixture
+def empty() -> ReportData:
+    return ReportData("Empty", "cot", "", {}, {}, {}, {}, {}, ())
+
+
+class Page(HTMLParser):
+    """Collects the tags, attributes and ids of a page, and checks that tags close in order."""
+
+    VOID = ("meta", "br", "img", "link")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_startendtag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_sections_stand_in_order_in_both_formats(data: ReportData) -> None:
+    html, markdown = build_report(data)
+    assert tuple(re.findall(r"<section[^>]*>\n<h2>(.*?)</h2>", html)) == SECTIONS
+    assert tuple(line[3:] for line in markdown.splitlines() if line.startswith("## ")) == SECTIONS
+
+
+def test_headline_states_variant_and_key_figures(data: ReportData) -> None:
+    for text in build_report(data):
+        for wanted in ("COAT", "31.0%", "52.0%", "64.0%", "71.3%", "+7.3 points", "74.0%", "1 h 23 min"):
+            assert wanted in text
+    assert "CoT: the same pipeline" in build_report(replace(data, variant="cot"))[0]
+
+
+def test_page_is_well_formed_and_self_contained(data: ReportData) -> None:
+    page = Page(build_report(data)[0])
+    assert page.open == []
+    assert not {"script", "link", "iframe", "img", "object", "base"} & set(page.tags)
+    references = [value for name, value in page.attributes if name in ("src", "href", "xlink:href", "srcset", "action")]
+    ids = [value for name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    assert references and all(value.startswith("#") and value[1:] in ids for value in references)
+    assert not any("http" in value for _, value in page.attributes)
+    assert not any(name.startswith("on") for name, _ in page.attributes)
+
+
+def test_clip_paths_point_at_ids_of_their_own_chart(data: ReportData) -> None:
+    html, _ = build_report(data)
+    ids = set(re.findall(r'\bid="([^"]*)"', html))
+    targets = re.findall(r"url\(#([^)]*)\)", html)
+    assert targets and set(targets) <= ids
+
+
+def test_hostile_text_stays_text(data: ReportData) -> None:
+    hostile = replace(
+        data,
+        title=HOSTILE,
+        recipe_yaml=HOSTILE,
+        set_descriptions={"test": HOSTILE, "harder": HOSTILE},
+        synthesis_dropped={HOSTILE: 1},
+        summary=data.summary | {"stages": data.summary["stages"] | {"x": stage(0.5) | {"ood": {HOSTILE: {}}}}},
+    )
+    html, markdown = build_report(hostile)
+    page = Page(html)
+    assert page.open == [] and not {"script", "img"} & set(page.tags)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    outside = without_fences(markdown)
+    assert "<script" not in outside and "<img" not in outside
+    assert "<script>alert(1)</script>" in markdown
+    for text in (html, markdown):
+        assert "\x00" not in text and "\u202e" not in text
+        text.encode("utf-8")
+
+
+def without_fences(markdown: str) -> str:
+    """The lines that a Markdown reader takes for prose; fails where a fence stays open."""
+    prose, ticks = [], ""
+    for line in markdown.split("\n"):
+        run = re.match("`{3,}", line)
+        if ticks:
+            ticks = "" if line == ticks else ticks
+        elif run:
+            ticks = run.group()
+        else:
+            prose.append(line)
+    assert not ticks
+    return "\n".join(prose)
+
+
+def test_fence_is_longer_than_any_run_inside() -> None:
+    assert fence("a") == "```\na\n```"
+    assert fence("a ````` b") == "``````\na ````` b\n``````"
+
+
+def test_markdown_prose_is_escaped() -> None:
+    assert escape("a|b\n*c* <d> $x$") == r"a\|b \*c\* &lt;d&gt; \$x\$"
+
+
+def test_trajectory_steps_are_tagged_by_meta_action(data: ReportData) -> None:
+    html, markdown = build_report(data)
+    assert re.findall(r'<div class="step (\w+)">', html) == ["start", "start", "reflect", "explore", "continue"]
+    for name in ("reflect", "explore"):
+        assert f".step.{name} {{" in html
+    assert '<span class="verdict right">right</span>' in html and '<span class="verdict wrong">wrong</span>' in html
+    assert "<code>45</code> <i>→</i> <code>46</code>" in html
+    assert "Answers in order: 45 → 46" in markdown
+    assert "\n<|reflect|> Wait. 2+4=6.\n" in markdown
+    assert html.index("<h3>Base</h3>") < html.index("<h3>RL round 1</h3>")
+
+
+def test_self_correction_counts_changes_between_wrong_answers(data: ReportData) -> None:
+    _, markdown = build_report(data)
+    assert "| RL round 1 | 500 | 45 | 30 | 10 | 5 | 75.0% | 25.0% |" in markdown
+    assert "61.0%" in markdown and "Quoted from the paper" in markdown
+
+
+def test_demonstrations_and_drops_are_listed(data: ReportData) -> None:
+    _, markdown = build_report(data)
+    assert "| II-I: one reflection that verifies | 50 | 25.0% |" in markdown
+    assert "| All kinds | 200 | 100.0% |" in markdown
+    assert markdown.index("still wrong | 12") < markdown.index("no final answer | 7")
+
+
+def test_missing_stages_and_null_values_become_dashes(data: ReportData) -> None:
+    tuned = stage(0.5) | {"wrong_to_right": None, "right_to_wrong": None, "changed": 0, "accuracy_ci95": None}
+    summary = {"stages": {"format_tuned": tuned, "rl_1": None}, "rm_at_8": None, "wall_seconds": None}
+    html, markdown = build_report(replace(data, summary=summary))
+    assert f"| RL round 2 | {DASH} | {DASH} | {DASH} | {DASH} | {DASH} |" in markdown
+    assert f"| Format tuned | 50.0% | {DASH} | 500 |" in markdown
+    assert f'<td class="missing">{DASH}</td>' in html
+    for text in (html, markdown):
+        assert not re.search(r"\b(None|nan|NaN)\b", text)
+
+
+def test_report_without_any_results_has_every_section(empty: ReportData) -> None:
+    html, markdown = build_report(empty)
+    assert tuple(re.findall(r"<section[^>]*>\n<h2>(.*?)</h2>", html)) == SECTIONS
+    assert "<svg" not in html and "Not measured in this run." in html
+    assert "No trajectories were sampled." in markdown and "No reinforcement learning in this run." in markdown
+
+
+def test_not_a_number_metrics_are_passed_over(data: ReportData) -> None:
+    records = [rl_record(1), rl_record(2) | {"kl": float("nan"), "reward": float("inf")}, {"step": 3.0}]
+    html, markdown = build_report(replace(data, rl_metrics={"rl_1": records}))
+    assert not re.search(r"\b(nan|inf)\b", html + markdown)
+
+
+def test_report_is_deterministic(data: ReportData) -> None:
+    assert build_report(data) == build_report(data)
+
+
+def test_pages_render_the_same_document(data: ReportData) -> None:
+    document = compose(data)
+    assert build_report(data) == (render_html(document), render_markdown(document))
+
+
+def test_unknown_variant_is_refused(data: ReportData) -> None:
+    with pytest.raises(ValueError, match="'tree'"):
+        replace(data, variant="tree")
+
+
+def test_number_finds_only_finite_numbers() -> None:
+    nested = {"a": {"b": 2, "c": None, "d": float("nan"), "e": True, "f": "2"}}
+    assert number(nested, "a", "b") == 2.0
+    assert [number(nested, "a", key) for key in "cdefg"] == [None] * 5
+    assert number(nested, "a", "b", "c") is None
+    assert interval({"ci": [0.1, 0.2]}, "ci") == (0.1, 0.2)
+    assert interval({"ci": [0.1, None]}, "ci") is None
+
+
+def test_values_are_written_for_reading() -> None:
+    assert (percent(0.125), percent(None), decimal(3.14159, 2)) == ("12.5%", DASH, "3.14")
+    assert (points(0.5, 0.612), points(0.7, 0.6)) == ("-11.2 points", "+10.0 points")
+    assert [duration(s) for s in (12.4, 250, 5025, 3599.7)] == ["12 s", "4 min 10 s", "1 h 23 min", "1 h 00 min"]
+
+
+def test_buckets_cover_every_record_once() -> None:
+    records = [{"step": float(i)} for i in range(11)]
+    found = buckets(records, 4)
+    assert [record for bucket in found for record in bucket] == records
+    assert len(found) == 4 and all(len(bucket) in (2, 3) for bucket in found)
+    assert buckets([], 4) == []
+    assert len(buckets(records[:2], 4)) == 2
+
+
+def test_running_mean_narrows_at_the_ends() -> None:
+    assert running_mean([1.0, 2.0, 6.0], 3) == [1.5, 3.0, 4.0]
+    assert running_mean([1.0, 2.0], 1) == [1.0, 2.0]
+
+
+def test_charts_without_data_are_empty() -> None:
+    assert grouped_bars("n", ["a"], [Bars("x", "red", [None])], "y", is_rate=True) == ""
+    assert stacked_shares("n", ["a"], [Bars("x", "red", [None])]) == ""
+    assert small_multiples("n", [Panel("p", [Line("x", "red", [], [])])]) == ""
+
+
+def test_chart_labels_are_text_in_svg() -> None:
+    svg = grouped_bars("n", ["<a> $x$"], [Bars("x", charts.INK, [0.5], [(0.4, 0.6)])], "rate", is_rate=True)
+    assert svg.startswith("<svg") and svg.endswith("</svg>")
+    assert "&lt;a&gt; $x$" in svg and "http" not in svg and "<style" not in svg
