@@ -35,6 +35,10 @@ class MetaAction(StrEnum):
 
 META_ACTION_TOKENS: tuple[str, ...] = tuple(action.value for action in MetaAction)
 
+# Spoken openers of reflect and explore steps (paper appendix C): what is said first, whatever the review found.
+REFLECT_OPENERS = ("Wait.", "Let me check.", "Hold on.")
+EXPLORE_OPENERS = ("Try again.", "Another way.", "Let me redo it.")
+
 # The user turn that the released Satori checkpoints and data sets were trained on (paper section 5, "same prompt").
 PROMPT_INSTRUCTION = (
     "Solve the following math problem efficiently and clearly. Please reason step by step, and put your final "

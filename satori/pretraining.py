@@ -2,8 +2,7 @@
 
 It stands where the paper has Qwen2.5-Math-7B: a model that solves some problems in plain steps, can check a given sum
 when asked to, and has never seen a meta-action or corrected itself. Pretraining mixes plain solutions with checking
-exercises from the training split; loss on the answers. Muon for the matrices of the layers, AdamW for the rest: at
-this size Muon learns several times as much a minute (LOG.md).
+exercises from the training split; loss on the answers.
 """
 
 import random
@@ -12,7 +11,6 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-import torch
 from pydantic import Field
 from torch.nn.utils import clip_grad_norm_
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -20,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from satori.coat import render_prompt
 from satori.config import Settings, derive_seed
 from satori.models import save
+from satori.optimizers import MuonWithAdamW
 from satori.problems.arithmetic import pretraining_texts
 from satori.run_folder import append_jsonl
 from satori.scoring import PromptResponse, by_length, make_batch, policy_logprobs
@@ -37,7 +36,7 @@ class PretrainSettings(Settings):
     hidden_size: int = Field(default=128, gt=0)
     layers: int = Field(default=4, gt=0)
     heads: int = Field(default=4, gt=0)
-    steps: int = Field(default=2000, gt=0)
+    steps: int = Field(default=1700, gt=0)
     tokens_per_step: int = Field(default=2500, gt=0)
     """Small steps learn far more a minute than large ones."""
     learning_rate: float = Field(default=4e-3, gt=0)
@@ -67,24 +66,17 @@ def run_stage(context: StageContext) -> str:
 
 def pretrain(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: PretrainSettings) -> Iterator[float]:
     """Train in place; yields the loss of each step."""
-    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
-    others = [p for n, p in model.named_parameters() if not (p.ndim == 2 and "embed" not in n)]
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.Muon(matrices, lr=settings.learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
-    ]
+    optimizer = MuonWithAdamW(model, settings.learning_rate)
     model.train()
     for step, sequences in enumerate(islice(text_batches(tokenizer, settings), settings.steps)):
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * warmup_stable_decay(step, settings.steps)
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * warmup_stable_decay(step, settings.steps)
         logprobs_N, _ = policy_logprobs(model, make_batch(sequences), temperature=1.0)
         loss = -logprobs_N.mean()
         loss.backward()
         clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        optimizer.step()
+        optimizer.zero_grad()
         yield float(loss.detach())
     model.eval()
 

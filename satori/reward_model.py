@@ -23,6 +23,7 @@ from satori.config import derive_seed
 from satori.engines.base import Sampling
 from satori.engines.torch_engine import TorchEngine
 from satori.models import load_policy, load_reward_model, load_tokenizer, save
+from satori.optimizers import make_optimizer
 from satori.problems.arithmetic import Split, problem_stream
 from satori.run_folder import ArtifactError, read_jsonl, write_jsonl, write_text
 from satori.sampling import Response, sample_responses
@@ -79,12 +80,14 @@ def run_stage(context: StageContext) -> str:
     if not rows:
         raise ArtifactError(f"{pairs_file}: no problem had both correct and incorrect responses, nothing to learn from")
     arguments = trainer_arguments(context.folder / "checkpoints", settings, context.seed) | {"save_total_limit": None}
+    model = load_reward_model(tuned)
     trainer = RewardTrainer(
-        model=load_reward_model(tuned),
+        model=model,
         args=RewardConfig(**arguments),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         callbacks=[ReportCallback(context.task, context.folder / "metrics.jsonl")],
+        optimizers=(make_optimizer(model, settings.optimizer, settings.learning_rate), None),
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_checkpoint(context.folder / "checkpoints"))

@@ -11,8 +11,7 @@ from satori.report import charts
 from satori.report.charts import Bars, Line, Panel, grouped_bars, running_mean, small_multiples, stacked_shares
 from satori.report.data import ReportData, SampleTrajectory
 from satori.report.document import build_report, compose
-from satori.report.html_page import render_html
-from satori.report.markdown_page import escape, fence, render_markdown
+from satori.report.markdown_page import escape, fence
 from satori.report.values import DASH, buckets, decimal, duration, interval, number, percent, points
 
 HOSTILE = '<script>alert(1)</script>\n```\n# heading\n````\n<img src="http://evil.example/x.png"> | & \x00\ud800\u202e'
@@ -72,7 +71,7 @@ def rl_record(step: int) -> dict[str, float]:
     return record | ({"validation_accuracy": 0.55, "validation_length": 58.0} if step % 5 == 0 else {})
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def data() -> ReportData:
     sample = SampleTrajectory(
         stage="rl_1",
@@ -101,6 +100,11 @@ def data() -> ReportData:
         synthesis_dropped={"no final answer": 7, "still wrong": 12},
         trajectories=(sample, hostile),
     )
+
+
+@pytest.fixture(scope="module")
+def built(data: ReportData) -> tuple[str, str]:
+    return build_report(data)
 
 
 @pytest.fixture
@@ -133,21 +137,21 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_sections_stand_in_order_in_both_formats(data: ReportData) -> None:
-    html, markdown = build_report(data)
+def test_sections_stand_in_order_in_both_formats(built: tuple[str, str]) -> None:
+    html, markdown = built
     assert tuple(re.findall(r"<section[^>]*>\n<h2>(.*?)</h2>", html)) == SECTIONS
     assert tuple(line[3:] for line in markdown.splitlines() if line.startswith("## ")) == SECTIONS
 
 
-def test_headline_states_variant_and_key_figures(data: ReportData) -> None:
-    for text in build_report(data):
+def test_headline_states_variant_and_key_figures(built: tuple[str, str], empty: ReportData) -> None:
+    for text in built:
         for wanted in ("COAT", "31.0%", "52.0%", "64.0%", "71.3%", "+7.3 points", "74.0%", "1 h 23 min"):
             assert wanted in text
-    assert "CoT: the same pipeline" in build_report(replace(data, variant="cot"))[0]
+    assert "CoT: the same pipeline" in compose(empty).variant
 
 
-def test_page_is_well_formed_and_self_contained(data: ReportData) -> None:
-    page = Page(build_report(data)[0])
+def test_page_is_well_formed_and_self_contained(built: tuple[str, str]) -> None:
+    page = Page(built[0])
     assert page.open == []
     assert not {"script", "link", "iframe", "img", "object", "base"} & set(page.tags)
     references = [value for name, value in page.attributes if name in ("src", "href", "xlink:href", "srcset", "action")]
@@ -158,8 +162,8 @@ def test_page_is_well_formed_and_self_contained(data: ReportData) -> None:
     assert not any(name.startswith("on") for name, _ in page.attributes)
 
 
-def test_clip_paths_point_at_ids_of_their_own_chart(data: ReportData) -> None:
-    html, _ = build_report(data)
+def test_clip_paths_point_at_ids_of_their_own_chart(built: tuple[str, str]) -> None:
+    html, _ = built
     ids = set(re.findall(r'\bid="([^"]*)"', html))
     targets = re.findall(r"url\(#([^)]*)\)", html)
     assert targets and set(targets) <= ids
@@ -172,7 +176,7 @@ def test_hostile_text_stays_text(data: ReportData) -> None:
         recipe_yaml=HOSTILE,
         set_descriptions={"test": HOSTILE, "harder": HOSTILE},
         synthesis_dropped={HOSTILE: 1},
-        summary=data.summary | {"stages": data.summary["stages"] | {"x": stage(0.5) | {"ood": {HOSTILE: {}}}}},
+        summary={**data.summary, "stages": data.summary["stages"] | {"x": stage(0.5) | {"ood": {HOSTILE: {}}}}},
     )
     html, markdown = build_report(hostile)
     page = Page(html)
@@ -210,8 +214,8 @@ def test_markdown_prose_is_escaped() -> None:
     assert escape("a|b\n*c* <d> $x$") == r"a\|b \*c\* &lt;d&gt; \$x\$"
 
 
-def test_trajectory_steps_are_tagged_by_meta_action(data: ReportData) -> None:
-    html, markdown = build_report(data)
+def test_trajectory_steps_are_tagged_by_meta_action(built: tuple[str, str]) -> None:
+    html, markdown = built
     assert re.findall(r'<div class="step (\w+)">', html) == ["start", "start", "reflect", "explore", "continue"]
     for name in ("reflect", "explore"):
         assert f".step.{name} {{" in html
@@ -222,14 +226,14 @@ def test_trajectory_steps_are_tagged_by_meta_action(data: ReportData) -> None:
     assert html.index("<h3>Base</h3>") < html.index("<h3>RL round 1</h3>")
 
 
-def test_self_correction_counts_changes_between_wrong_answers(data: ReportData) -> None:
-    _, markdown = build_report(data)
+def test_self_correction_counts_changes_between_wrong_answers(built: tuple[str, str]) -> None:
+    _, markdown = built
     assert "| RL round 1 | 500 | 45 | 30 | 10 | 5 | 75.0% | 25.0% |" in markdown
     assert "61.0%" in markdown and "Quoted from the paper" in markdown
 
 
-def test_demonstrations_and_drops_are_listed(data: ReportData) -> None:
-    _, markdown = build_report(data)
+def test_demonstrations_and_drops_are_listed(built: tuple[str, str]) -> None:
+    _, markdown = built
     assert "| II-I: one reflection that verifies | 50 | 25.0% |" in markdown
     assert "| All kinds | 200 | 100.0% |" in markdown
     assert markdown.index("still wrong | 12") < markdown.index("no final answer | 7")
@@ -259,13 +263,8 @@ def test_not_a_number_metrics_are_passed_over(data: ReportData) -> None:
     assert not re.search(r"\b(nan|inf)\b", html + markdown)
 
 
-def test_report_is_deterministic(data: ReportData) -> None:
-    assert build_report(data) == build_report(data)
-
-
-def test_pages_render_the_same_document(data: ReportData) -> None:
-    document = compose(data)
-    assert build_report(data) == (render_html(document), render_markdown(document))
+def test_report_is_deterministic(data: ReportData, built: tuple[str, str]) -> None:
+    assert build_report(data) == built
 
 
 def test_unknown_variant_is_refused(data: ReportData) -> None:

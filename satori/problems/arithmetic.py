@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from satori.coat import EXPLORE_OPENERS, REFLECT_OPENERS
 from satori.types import Problem
 
 
@@ -184,7 +185,11 @@ def misread(number: int, rng: random.Random) -> int:
 
 
 def check_text(rng: random.Random) -> tuple[str, str]:
-    """A checking exercise (question, answer): the running sums of a problem, each perhaps wrong. No meta-actions."""
+    """A checking exercise (question, answer): the running sums of a problem, each perhaps wrong.
+
+    The answer redoes the columns up to the first mistake and puts that sum right. It speaks as people do when they
+    check ("Wait. ..."), but there are no meta-actions in it and no solution of the model's own.
+    """
     while True:
         operands = draw_operands(LEVELS[rng.choice(tuple(LEVELS))], rng)
         if split_of(operands) is Split.TRAIN:
@@ -194,7 +199,11 @@ def check_text(rng: random.Random) -> tuple[str, str]:
         terms = (total, number)
         total = misread(sum(terms), rng) if rng.random() < 0.4 else sum(terms)
         claims.append(Claim(terms, total))
-    return "Check " + " ".join(f"{claim}." for claim in claims), check_claims(claims)
+    question, answer = "Check " + " ".join(f"{claim}." for claim in claims), check_claims(claims)
+    answer = f"{rng.choice(REFLECT_OPENERS)} {answer}"
+    if wrong := next((claim for claim in claims if not claim.true), None):
+        answer += f" {rng.choice(EXPLORE_OPENERS)} {wrong.formula}={sum(wrong.terms)}."
+    return question, answer
 
 
 def pretraining_texts(seed: int, check_share: float) -> Iterator[tuple[str, str]]:

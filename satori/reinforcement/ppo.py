@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from satori.config import Settings, derive_seed
+from satori.optimizers import OptimizerKind
 from satori.reinforcement.advantages import gae, grpo, rloo, whiten
 from satori.reinforcement.losses import policy_loss, value_loss
 from satori.reinforcement.rollouts import InitialState, Rollout
@@ -36,6 +37,7 @@ class PPOSettings(Settings):
     """Paper: 2e-7 for 7B."""
     critic_lr: float = Field(default=5e-6, gt=0)
     """Paper: 5e-6 for 7B."""
+    optimizer: OptimizerKind = OptimizerKind.ADAMW
     gamma: float = Field(default=1.0, gt=0, le=1)
     gae_lambda: float = Field(default=0.95, ge=0, le=1)
     """Paper's script: 0.95. 1 gives every token the same credit for the final reward."""

@@ -21,6 +21,7 @@ from satori.config import derive_seed
 from satori.engines.base import Sampling
 from satori.engines.torch_engine import TorchEngine
 from satori.models import load_policy, load_reward_model, load_tokenizer, save
+from satori.optimizers import make_optimizer
 from satori.problems.arithmetic import Split, problem_stream
 from satori.reinforcement.ppo import Learner, PPOSettings, train
 from satori.reinforcement.restart_buffer import RestartSettings, RestartState, Start, Trajectory, restart_states
@@ -200,8 +201,8 @@ def load_learner(context: StageContext, settings: RLSettings, policy_path: Path)
     learner = Learner(
         policy,
         critic,
-        torch.optim.AdamW(policy.parameters(), lr=settings.actor_lr, weight_decay=0.0, fused=True),
-        torch.optim.AdamW(critic.parameters(), lr=settings.critic_lr, weight_decay=0.0, fused=True),
+        make_optimizer(policy, settings.optimizer, settings.actor_lr),
+        make_optimizer(critic, settings.optimizer, settings.critic_lr),
     )
     if checkpoint is None:
         return learner, 0

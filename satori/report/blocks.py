@@ -26,11 +26,15 @@ class Terms:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as they are to be read. The first column names the row; the others hold numbers."""
+    """Cells as they are to be read. The first column names the row; the others hold numbers.
+
+    A folded table repeats in numbers what a chart beside it shows.
+    """
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     caption: str
+    folded: bool = False
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from satori.report.blocks import printable
 
 WIDTH = 10.0  # inches; the page scales it to its column
 INK = "#2b3440"
-STAGE_COLOURS = {"base": "#b4bcc8", "format_tuned": "#5b94d6", "rl_1": "#1b9e86", "rl_2": "#0b5563"}
+STAGE_COLOURS = {"base": "#b4bcc8", "format_tuned": "#5b94d6", "rl_1": "#35b39a", "rl_2": "#12798a"}
 ACTION_COLOURS = {"continue": "#8d99a8", "reflect": "#e0940b", "explore": "#7a55d6"}
 LINE_COLOURS = ("#2b3440", "#2f7fd1", "#1b9e86", "#d1495b", "#e0940b")
 RIGHT_COLOUR, WRONG_COLOUR, NEUTRAL_COLOUR = "#2a9d5c", "#d1495b", "#c9cfd8"
@@ -125,7 +125,7 @@ def _draw_bars(axes: Axes, group: Bars, offset: float, width: float, is_rate: bo
             axes.errorbar(place + offset, value, yerr=reach, color=INK, elinewidth=1, capsize=2.5, linestyle="none")
             top = max(value, pair[1])
         text = f"{100 * value:.0f}" if is_rate else f"{value:.0f}" if value >= 10 else f"{value:.2f}"
-        axes.annotate(text, (place + offset, top), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=7.5)
+        axes.annotate(text, (place + offset, top), xytext=(0, 3), textcoords="offset points", ha="center", fontsize=7.5)
 
 
 def stacked_shares(name: str, categories: Sequence[str], parts: Sequence[Bars]) -> str:
@@ -142,7 +142,15 @@ def stacked_shares(name: str, categories: Sequence[str], parts: Sequence[Bars]) 
             axes.barh(range(len(rows)), widths, left=ends, height=0.62, color=part.colour, label=part.label)
             for place, (start, width) in enumerate(zip(ends, widths, strict=True)):
                 if width >= 0.04:
-                    axes.text(start + width / 2, place, f"{100 * width:.0f}%", ha="center", va="center", fontsize=8)
+                    axes.text(
+                        start + width / 2,
+                        place,
+                        f"{100 * width:.0f}%",
+                        ha="center",
+                        va="center",
+                        fontsize=8.5,
+                        color="white",
+                    )
             ends = [end + width for end, width in zip(ends, widths, strict=True)]
         axes.set_yticks(range(len(rows)), [categories[row] for row in rows])
         axes.invert_yaxis()

@@ -99,10 +99,12 @@ def _table(table: Table) -> str:
         f'<tr><th scope="row">{escape(row[0])}</th>' + "".join(_cell(cell) for cell in row[1:]) + "</tr>"
         for row in table.rows
     )
-    return (
-        f'<div class="table"><table><caption>{escape(table.caption)}</caption>'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table></div>"
-    )
+    caption = escape(table.caption)
+    body = f"<thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody>"
+    if table.folded:
+        inner = f'<div class="table"><table>{body}</table></div>'
+        return f'<details class="folded"><summary>{caption}</summary>{inner}</details>'
+    return f'<div class="table"><table><caption>{caption}</caption>{body}</table></div>'
 
 
 def _cell(text: str) -> str:

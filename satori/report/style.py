@@ -28,13 +28,14 @@ h1 { font-size: 32px; line-height: 1.2; letter-spacing: -0.02em; margin: 0 0 8px
   display: inline-block; margin: 0; padding: 3px 12px; border-radius: 99px; font-size: 14px; font-weight: 600;
   color: var(--accent); border: 1px solid var(--accent);
 }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(158px, 1fr)); gap: 16px; margin: 26px 0 18px; }
+.cards { display: flex; flex-wrap: wrap; gap: 16px; margin: 26px 0 18px; }
 .card {
-  position: relative; background: var(--paper); border: 1px solid var(--line); border-radius: 12px; padding: 14px 16px;
+  position: relative; flex: 1 1 auto; min-width: 140px; background: var(--paper); border: 1px solid var(--line);
+  border-radius: 12px; padding: 14px 16px;
 }
 .card h2 { margin: 0; font-size: 13px; font-weight: 600; color: var(--quiet); }
 .card strong {
-  display: block; font-size: 27px; line-height: 1.35; letter-spacing: -0.02em; white-space: nowrap;
+  display: block; font-size: 26px; line-height: 1.35; letter-spacing: -0.02em; white-space: nowrap;
   font-variant-numeric: tabular-nums;
 }
 .card span { display: block; font-size: 12.5px; color: var(--quiet); font-variant-numeric: tabular-nums; }
@@ -64,9 +65,9 @@ figure { margin: 16px 0 24px; }
 figcaption, caption { color: var(--quiet); font-size: 14px; text-align: left; }
 figcaption { margin-top: 8px; }
 .table { overflow-x: auto; margin: 16px 0 20px; }
-table { border-collapse: collapse; width: 100%; font-size: 14.5px; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; min-width: 60%; font-size: 14.5px; font-variant-numeric: tabular-nums; }
 caption { padding-bottom: 6px; }
-th, td { padding: 6px 10px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th, td { padding: 6px 12px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { font-weight: 500; }
 thead th { font-size: 13px; font-weight: 600; color: var(--quiet); border-bottom-width: 2px; white-space: normal;
   vertical-align: bottom; }
@@ -79,8 +80,11 @@ code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans 
 pre { margin: 12px 0 0; padding: 14px 16px; background: var(--neutral-ground); border-radius: 8px; overflow-x: auto;
   line-height: 1.45; }
 summary { cursor: pointer; }
+.folded { margin: 12px 0; }
+.folded > summary { color: var(--quiet); font-size: 14px; }
+.folded .table { margin: 8px 0 16px; }
 .tag {
-  display: inline-block; min-width: 68px; padding: 0 8px; border-radius: 5px; text-align: center; font-size: 12px;
+  display: inline-block; min-width: 76px; padding: 0 8px; border-radius: 5px; text-align: center; font-size: 12px;
   font-weight: 600; line-height: 20px; color: var(--quiet); background: var(--neutral-ground);
 }
 .legend .tag { margin-left: 6px; }

@@ -36,15 +36,15 @@ _PANELS: tuple[tuple[str, bool, dict[str, str]], ...] = (
 _SPARSE = ("validation_accuracy", "validation_length")
 
 _ROWS: Columns = {
-    "reward": ("Reward", significant),
-    "reward_rule": ("— rule", significant),
-    "reward_preference": ("— preference bonus", significant),
-    "reward_bonus": ("— reflection bonus", significant),
-    "accuracy": ("Accuracy, all starts", percent),
-    "accuracy_problem": ("— plain problems", percent),
-    "accuracy_positive": ("— restarts from right", percent),
-    "accuracy_negative": ("— restarts from wrong", percent),
-    "validation_accuracy": ("Accuracy, validation", percent),
+    "reward": ("Reward: total", significant),
+    "reward_rule": ("Reward: rule", significant),
+    "reward_preference": ("Reward: preference bonus", significant),
+    "reward_bonus": ("Reward: reflection bonus", significant),
+    "accuracy": ("Accuracy: all starts", percent),
+    "accuracy_problem": ("Accuracy: plain problems", percent),
+    "accuracy_positive": ("Accuracy: restarts from right", percent),
+    "accuracy_negative": ("Accuracy: restarts from wrong", percent),
+    "validation_accuracy": ("Accuracy: validation", percent),
     "response_length": ("Response length, tokens", decimal),
     "truncation_rate": ("Truncated", percent),
     "entropy": ("Entropy", significant),
@@ -72,7 +72,7 @@ def stretch_table(records: Records, columns: Columns, caption: str) -> Table:
     for stretch in buckets(records, STRETCHES):
         cells = [write(mean(number(record, key) for record in stretch)) for key, (_, write) in columns.items()]
         rows.append((_steps(stretch), *cells))
-    return Table(("Steps", *(name for name, _ in columns.values())), tuple(rows), caption)
+    return Table(("Steps", *(name for name, _ in columns.values())), tuple(rows), caption, folded=True)
 
 
 def _steps(stretch: Records) -> str:

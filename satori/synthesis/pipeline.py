@@ -18,14 +18,11 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from satori.coat import MetaAction, Step, check_steps, render
+from satori.coat import EXPLORE_OPENERS, REFLECT_OPENERS, MetaAction, Step, check_steps, render
 from satori.config import Settings, derive_seed
 from satori.grading import Verdict, grade
 from satori.synthesis.agents import Critic, Generator, Mistake, PartialSolution, RewardModel, Steps, Verification
 from satori.types import Problem
-
-REFLECT_OPENERS = ("Wait.", "Hold on.", "Let me check.", "Let me double-check.")
-EXPLORE_OPENERS = ("Try again.", "Another way.", "Let me redo it.", "Let's try another way.")
 
 
 class Kind(StrEnum):

@@ -28,6 +28,9 @@ class SynthesisSettings(CandidateSettings):
 
     demonstrations: int = Field(default=10_000, gt=0)
     """How many to make (paper: demonstrations for 10k questions)."""
+    max_plain_share: float = Field(default=1.0, ge=0, le=1)
+    """At most this share of the demonstrations is of kind I, without a reflection. A small model tuned on as many
+    plain demonstrations as there are others never reflects when it decodes greedily."""
     temperature: float = Field(default=0.3, ge=0)
     """Of the generator (paper: 0.3)."""
     max_new_tokens: int = Field(default=2048, gt=0)
@@ -57,7 +60,7 @@ def run_stage(context: StageContext) -> str:
             write_jsonl(path, [{"dropped": dict(dropped)}, *(_record(d) for d in demonstrations)])
         header, *records = read_jsonl(path)
         counts.update(header["dropped"])
-        kept += [r for r in records if variant is Variant.COAT or r["kind"] == Kind.PLAIN]
+        kept = keep(kept + records, variant, settings)
         context.task.start(settings.demonstrations, done=min(len(kept), settings.demonstrations))
         if len(kept) >= settings.demonstrations:
             break
@@ -71,6 +74,18 @@ def run_stage(context: StageContext) -> str:
     shown = " ".join(f"{kind}:{n}" for kind, n in sorted(kinds.items()))
     short = "" if len(kept) == settings.demonstrations else f" (asked for {settings.demonstrations})"
     return f"{len(kept)} demonstrations{short}, {shown}"
+
+
+def keep(
+    records: list[dict[str, object]], variant: Variant, settings: SynthesisSettings
+) -> list[dict[str, object]]:
+    """The demonstrations to train on: of the plain ones as many as the settings allow, or they alone."""
+    plain = [r for r in records if r["kind"] == Kind.PLAIN]
+    if variant is Variant.COT:
+        return plain
+    allowed = int(settings.max_plain_share * settings.demonstrations)
+    surplus = {id(r) for r in plain[allowed:]}
+    return [r for r in records if id(r) not in surplus]
 
 
 def _chunks(settings: SynthesisSettings, seed: int) -> Iterator[tuple[int, list[Problem]]]:
