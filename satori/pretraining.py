@@ -40,7 +40,7 @@ class PretrainSettings(Settings):
     tokens_per_step: int = Field(default=2500, gt=0)
     """Small steps learn far more a minute than large ones."""
     learning_rate: float = Field(default=4e-3, gt=0)
-    check_share: float = Field(default=0.45, ge=0, le=1)
+    check_share: float = Field(default=0.55, ge=0, le=1)
     """Share of checking exercises among the texts; the rest are plain solutions."""
     seed: int = 0
     """Of the weights and texts; apart from the recipe's seed, so that all seeds of a recipe share one base."""
@@ -93,8 +93,9 @@ def text_batches(tokenizer: PreTrainedTokenizerBase, settings: PretrainSettings)
     before, after = render_prompt(tokenizer, "\0").split("\0")
     while True:
         chunk = list(islice(texts, 512))
-        prompts = tokenizer([before + question + after for question, _ in chunk], add_special_tokens=False)["input_ids"]
-        answers = tokenizer([answer for _, answer in chunk], add_special_tokens=False)["input_ids"]
+        contexts = [before + text.question + after + text.given for text in chunk]
+        prompts = tokenizer(contexts, add_special_tokens=False)["input_ids"]
+        answers = tokenizer([text.answer for text in chunk], add_special_tokens=False)["input_ids"]
         pairs = [(p, [*a, tokenizer.eos_token_id]) for p, a in zip(prompts, answers, strict=True)]
         batches = by_length([len(p) + len(a) for p, a in pairs], settings.tokens_per_step)
         rng.shuffle(batches)

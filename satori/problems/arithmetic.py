@@ -184,36 +184,52 @@ def misread(number: int, rng: random.Random) -> int:
     return wrong if wrong > 0 else number + place
 
 
-def check_text(rng: random.Random) -> tuple[str, str]:
-    """A checking exercise (question, answer): the running sums of a problem, each perhaps wrong.
+@dataclass(frozen=True)
+class PretrainingText:
+    """A question, what stands in the answer already, and the rest of the answer, which is what is learned."""
+
+    question: str
+    given: str
+    answer: str
+
+
+def solution_text(rng: random.Random) -> PretrainingText:
+    """A problem and its plain solution."""
+    operands = draw_training_operands(rng)
+    return PretrainingText(word(operands, rng), "", "\n".join(solve(operands)))
+
+
+def check_text(rng: random.Random) -> PretrainingText:
+    """A checking exercise: the running sums of a problem, each perhaps wrong, in the question or as a given solution.
 
     The answer redoes the columns up to the first mistake and puts that sum right. It speaks as people do when they
-    check ("Wait. ..."), but there are no meta-actions in it and no solution of the model's own.
+    check ("Wait. ..."), but there are no meta-actions in it, and no wrong sum is learned.
     """
-    while True:
-        operands = draw_operands(LEVELS[rng.choice(tuple(LEVELS))], rng)
-        if split_of(operands) is Split.TRAIN:
-            break
+    operands = draw_training_operands(rng)
     claims, total = [], operands[0]
     for number in operands[1:]:
         terms = (total, number)
         total = misread(sum(terms), rng) if rng.random() < 0.4 else sum(terms)
         claims.append(Claim(terms, total))
-    question, answer = "Check " + " ".join(f"{claim}." for claim in claims), check_claims(claims)
-    answer = f"{rng.choice(REFLECT_OPENERS)} {answer}"
+    answer = f"{rng.choice(REFLECT_OPENERS)} {check_claims(claims)}"
     if wrong := next((claim for claim in claims if not claim.true), None):
         answer += f" {rng.choice(EXPLORE_OPENERS)} {wrong.formula}={sum(wrong.terms)}."
-    return question, answer
+    if rng.random() < 0.5:
+        return PretrainingText("Check " + " ".join(f"{claim}." for claim in claims), "", answer)
+    given = " ".join(f"{claim}." for claim in claims) + f" \\boxed{{{total}}} "
+    return PretrainingText("Check " + word(operands, rng), given, answer)
 
 
-def pretraining_texts(seed: int, check_share: float) -> Iterator[tuple[str, str]]:
-    """Endless (question, answer) pairs from the training split: plain solutions, and a share of checking exercises."""
+def pretraining_texts(seed: int, check_share: float) -> Iterator[PretrainingText]:
+    """Endless texts from the training split: plain solutions, and a share of checking exercises."""
     rng = random.Random(f"pretraining-{seed}")
     while True:
-        if rng.random() < check_share:
-            yield check_text(rng)
-            continue
-        number = rng.choice(tuple(LEVELS))
-        operands = draw_operands(LEVELS[number], rng)
+        yield check_text(rng) if rng.random() < check_share else solution_text(rng)
+
+
+def draw_training_operands(rng: random.Random) -> tuple[int, ...]:
+    """Operands of a random level, from the training split."""
+    while True:
+        operands = draw_operands(LEVELS[rng.choice(tuple(LEVELS))], rng)
         if split_of(operands) is Split.TRAIN:
-            yield word(operands, rng), "\n".join(solve(operands))
+            return operands

@@ -49,6 +49,8 @@ class PPOSettings(Settings):
     """Responses in an optimiser step (paper: 128)."""
     critic_warmup_steps: int = Field(default=0, ge=0)
     """Iterations in which the critic learns and the policy stands still."""
+    lr_warmup_steps: int = Field(default=0, ge=0)
+    """Iterations over which both learning rates rise; Adam's first steps are its wildest."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     lr_decay: Literal["cosine", "constant"] = "cosine"
     tokens_per_micro_batch: int = Field(default=8192, gt=0)
@@ -101,8 +103,9 @@ def train(
 
 
 def set_learning_rates(learner: Learner, settings: PPOSettings, step: int, total_steps: int) -> None:
-    """The schedule is a function of the step alone: decay over the whole training, policy at 0 while it waits."""
+    """The schedule is a function of the step alone: up, then down over the whole training; policy at 0 while it waits."""
     decay = cosine_decay(step / total_steps) if settings.lr_decay == "cosine" else 1.0
+    decay *= min(1.0, (step + 1) / (settings.lr_warmup_steps + 1))
     waiting = step < settings.critic_warmup_steps
     for group in learner.policy_optimizer.param_groups:
         group["lr"] = 0.0 if waiting else settings.actor_lr * decay
