@@ -16,6 +16,7 @@ never re-encodes text: rollouts keep the token ids that were sampled.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -92,10 +93,10 @@ def check_steps(steps: Sequence[Step]) -> None:
             raise ValueError(f"step {index} holds the meta-action token {found.group()} inside its text")
 
 
-def count_actions(text: str) -> dict[MetaAction, int]:
-    """How often each meta-action occurs in a response."""
+def count_actions(text: str) -> Counter[MetaAction]:
+    """How often each meta-action occurs in a response; all three are counted, also those that do not occur."""
     found = _TOKEN.findall(text)
-    return {action: found.count(action.value) for action in MetaAction}
+    return Counter({action: found.count(action.value) for action in MetaAction})
 
 
 def searches(text: str) -> bool:

@@ -74,7 +74,8 @@ def load_recipe(name_or_path: str, overrides: Sequence[tuple[str, str]] = ()) ->
     values = _read_yaml(path)
     for key, text in overrides:
         _set(values, key, _parse_value(key, text))
-    values["rl_2"] = _merge(values.get("rl") or {}, values.get("rl_2") or {})
+    if isinstance(values.get("rl", {}), dict) and isinstance(values.get("rl_2", {}), dict):
+        values["rl_2"] = _merge(values.get("rl", {}), values.get("rl_2", {}))
     return _validate(values, str(path))
 
 
@@ -86,11 +87,11 @@ def dump_recipe(recipe: Recipe) -> str:
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: not valid YAML: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not valid YAML in UTF-8: {error}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: expected sections and keys, found {type(values).__name__}")
-    return values
+    return {key: {} if value is None else value for key, value in values.items()}  # an empty section is a section
 
 
 def _parse_value(key: str, text: str) -> Any:
@@ -121,7 +122,9 @@ def _validate(values: dict[str, Any], source: str) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(problem) for problem in error.errors()]
+        problems = error.errors()
+        inherited = {("rl_2", *problem["loc"][1:]) for problem in problems if problem["loc"][0] == "rl"}
+        lines = [_explain(problem) for problem in problems if problem["loc"] not in inherited]
         raise RecipeError(f"{source}: " + "; ".join(lines)) from error
 
 

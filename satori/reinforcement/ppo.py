@@ -103,7 +103,7 @@ def train(
 
 
 def set_learning_rates(learner: Learner, settings: PPOSettings, step: int, total_steps: int) -> None:
-    """The schedule is a function of the step alone: up, then down over the whole training; policy at 0 while it waits."""
+    """The schedule is a function of the step alone: up, then down to the end; the policy at 0 while it waits."""
     decay = cosine_decay(step / total_steps) if settings.lr_decay == "cosine" else 1.0
     decay *= min(1.0, (step + 1) / (settings.lr_warmup_steps + 1))
     waiting = step < settings.critic_warmup_steps

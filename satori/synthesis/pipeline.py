@@ -7,7 +7,7 @@ wrong, the critic reviews the continuation, at most ``critic_rounds`` times. The
 candidate of each kind. Pure but for the three agents: files are :mod:`satori.synthesis.stage`'s business.
 
 Deviation from the paper: a correct solution may also be cut after its last step. The demonstration then verifies the
-finished answer and states it again, which is what a policy has to do when it is restarted from a finished answer.
+finished answer and states it again in the reflection, which is what a policy restarted from a finished answer must do.
 """
 
 import random
@@ -18,7 +18,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from satori.coat import EXPLORE_OPENERS, REFLECT_OPENERS, MetaAction, Step, check_steps, render
+from satori.coat import EXPLORE_OPENERS, REFLECT_OPENERS, MetaAction, Step, check_steps, count_actions, render
 from satori.config import Settings, derive_seed
 from satori.grading import Verdict, grade
 from satori.synthesis.agents import Critic, Generator, Mistake, PartialSolution, RewardModel, Steps, Verification
@@ -49,6 +49,7 @@ class Dropped(StrEnum):
 
     INVALID_SOLUTION = "solution without an answer"
     NOT_DRAWN = "solution not drawn"
+    SPELLED_ACTION = "a plain text with a meta-action token in it"
     CRITIC_SILENT = "critic gave no usable review"
     INVALID_CONTINUATION = "continuation without an answer"
     STILL_WRONG = "wrong after the last critic round"
@@ -109,7 +110,7 @@ def synthesize(
             drawn = rng.sample(pool, min(count, len(pool)))
             dropped[Dropped.NOT_DRAWN] += len(pool) - len(drawn)
             fresh += [(_Draft(problem, steps), is_correct) for steps in drawn]
-        done += [_Draft(problem, steps, _with_continue(steps, 0), len(steps)) for steps in correct[:1]]
+        done += [_Draft(problem, steps, _with_continue(steps, 0), len(steps)) for steps in correct]
 
     verified = _verify([draft for draft, is_correct in fresh if is_correct], critic, rng, dropped)
     corrected = _correct([draft for draft, is_correct in fresh if not is_correct], critic, rng, dropped)
@@ -118,7 +119,9 @@ def synthesize(
         wrong: list[_Draft] = []
         for draft in _continue(pending, generator, derive_seed(seed, "continue", attempt)):
             verdict = grade("\n".join(draft.plain), draft.problem.answer).verdict
-            if verdict is Verdict.CORRECT:
+            if any(count_actions(step).total() for step in draft.plain):
+                dropped[Dropped.SPELLED_ACTION] += 1
+            elif verdict is Verdict.CORRECT:
                 done.append(draft)
             elif verdict is Verdict.NO_ANSWER:
                 dropped[Dropped.INVALID_CONTINUATION] += 1
@@ -135,7 +138,10 @@ def _split(problem: Problem, sampled: Sequence[Steps], dropped: Counter[str]) ->
     """Correct and incorrect solutions; those without an answer are dropped."""
     by_verdict: dict[Verdict, list[Steps]] = {verdict: [] for verdict in Verdict}
     for steps in sampled:
-        by_verdict[grade("\n".join(steps), problem.answer).verdict].append(steps)
+        if any(count_actions(step).total() for step in steps):
+            dropped[Dropped.SPELLED_ACTION] += 1
+        else:
+            by_verdict[grade("\n".join(steps), problem.answer).verdict].append(steps)
     dropped[Dropped.INVALID_SOLUTION] += len(by_verdict[Verdict.NO_ANSWER])
     return by_verdict[Verdict.CORRECT], by_verdict[Verdict.WRONG]
 
@@ -145,6 +151,12 @@ def _with_continue(steps: Steps, position: int) -> tuple[Step, ...]:
     return tuple(
         Step(MetaAction.CONTINUE, f" {text}") if position + i else Step(None, text) for i, text in enumerate(steps)
     )
+
+
+def _restated(draft: _Draft) -> str:
+    """The answer once more, where the reviewed solution is complete: what follows a restart must stand by itself."""
+    answer = grade("\n".join(draft.plain), draft.problem.answer).answer
+    return "" if answer is None else f" \\boxed{{{answer}}}"
 
 
 def _reflect(reason: str, rng: random.Random) -> Step:
@@ -162,7 +174,7 @@ def _verify(
         (
             replace(
                 draft,
-                coat=(*_with_continue(draft.plain, 0), _reflect(review.reason, rng)),
+                coat=(*_with_continue(draft.plain, 0), _reflect(review.reason + _restated(draft), rng)),
                 reviewed=len(draft.plain),
                 reviews=(Verification,),
             ),
@@ -197,15 +209,24 @@ def _correct(
 def _continue(
     pending: Sequence[tuple[_Draft, Verification | Mistake]], generator: Generator, seed: int
 ) -> list[_Draft]:
-    """Let the generator go on. A verified solution that was complete already states its answer once more."""
-    partials = [PartialSolution(draft.problem, draft.plain, review) for draft, review in pending]
+    """Let the generator go on where there is no answer yet.
+
+    A complete solution ends with the review that verified it, and a correction that completes one ends it.
+    """
+    answers = [grade(_fresh_text(draft, review), draft.problem.answer).answer for draft, review in pending]
+    unfinished = [pair for pair, answer in zip(pending, answers, strict=True) if answer is None]
+    partials = [PartialSolution(draft.problem, draft.plain, review) for draft, review in unfinished]
+    continuations = iter(generator.continue_from(partials, seed))
     continued = []
-    for (draft, review), steps in zip(pending, generator.continue_from(partials, seed), strict=True):
-        answer = grade("\n".join(draft.plain), draft.problem.answer).answer
-        if isinstance(review, Verification) and answer is not None:
-            steps = (f"\\boxed{{{answer}}}",)
+    for (draft, _), answer in zip(pending, answers, strict=True):
+        steps = next(continuations) if answer is None else ()
         continued.append(replace(draft, plain=(*draft.plain, *steps)))
     return continued
+
+
+def _fresh_text(draft: _Draft, review: Verification | Mistake) -> str:
+    """The plain text that can hold a standing answer: all that was verified, or the correction alone."""
+    return "\n".join(draft.plain) if isinstance(review, Verification) else review.corrected or ""
 
 
 def _best_of_each_kind(done: list[_Draft], reward_model: RewardModel, dropped: Counter[str]) -> list[Demonstration]:

@@ -5,6 +5,7 @@ a file, so an interrupted run goes on at the next chunk. The variant without met
 plain demonstrations, correct solutions only.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
@@ -31,6 +32,8 @@ class SynthesisSettings(CandidateSettings):
     max_plain_share: float = Field(default=1.0, ge=0, le=1)
     """At most this share of the demonstrations is of kind I, without a reflection. A small model tuned on as many
     plain demonstrations as there are others never reflects when it decodes greedily."""
+    max_level_share: float = Field(default=1.0, gt=0, le=1)
+    """At most this share is of one difficulty level: hard problems yield fewer demonstrations than easy ones."""
     temperature: float = Field(default=0.3, ge=0)
     """Of the generator (paper: 0.3)."""
     max_new_tokens: int = Field(default=2048, gt=0)
@@ -76,16 +79,28 @@ def run_stage(context: StageContext) -> str:
     return f"{len(kept)} demonstrations{short}, {shown}"
 
 
-def keep(
-    records: list[dict[str, object]], variant: Variant, settings: SynthesisSettings
-) -> list[dict[str, object]]:
-    """The demonstrations to train on: of the plain ones as many as the settings allow, or they alone."""
-    plain = [r for r in records if r["kind"] == Kind.PLAIN]
-    if variant is Variant.COT:
-        return plain
-    allowed = int(settings.max_plain_share * settings.demonstrations)
-    surplus = {id(r) for r in plain[allowed:]}
-    return [r for r in records if id(r) not in surplus]
+def keep(records: list[dict[str, object]], variant: Variant, settings: SynthesisSettings) -> list[dict[str, object]]:
+    """The demonstrations to train on, in order: of plain ones and of each level as many as the settings allow. The
+    variant without meta-actions has plain ones only."""
+    most_plain = settings.demonstrations if variant is Variant.COT else share(settings.max_plain_share, settings)
+    most_of_level = share(settings.max_level_share, settings)
+    kept: list[dict[str, object]] = []
+    levels: Counter[object] = Counter()
+    plain = 0
+    for record in records:
+        is_plain = record["kind"] == Kind.PLAIN
+        too_many = plain >= most_plain if is_plain else variant is Variant.COT
+        if too_many or levels[record["level"]] >= most_of_level:
+            continue
+        kept.append(record)
+        plain += is_plain
+        levels[record["level"]] += 1
+    return kept
+
+
+def share(part: float, settings: SynthesisSettings) -> int:
+    """A part of the demonstrations asked for, as a number."""
+    return math.floor(part * settings.demonstrations + 1e-9)
 
 
 def _chunks(settings: SynthesisSettings, seed: int) -> Iterator[tuple[int, list[Problem]]]:
