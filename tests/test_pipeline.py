@@ -34,7 +34,7 @@ SMALL = {
     "rl.max_new_tokens": 60,
     "rl.validation_problems": 2,
     "rl.checkpoint_every": 1,
-    "distill.problems": 10,
+    "distill.problems": 100,
     "distill.epochs": 1,
     "distill.max_new_tokens": 60,
     "rl_2.steps": 1,
@@ -149,7 +149,9 @@ def test_killed_and_resumed_gives_the_same_artifacts(finished, tmp_path):
 def test_the_plain_variant_runs_without_meta_actions(tmp_path):
     assert main(arguments(tmp_path / "cot", variant="cot")) == 0
     summary = json.loads((tmp_path / "cot" / "summary.json").read_text())
-    assert summary["synthesis"] == {"I": 60, "II-I": 0, "II-II": 0, "III-I": 0, "III-II": 0}
+    plain = summary["synthesis"].pop("I")
+    assert 0 < plain <= 60
+    assert set(summary["synthesis"].values()) == {0}
     assert (tmp_path / "cot/restarts/buffer.jsonl").read_text() == ""
 
 
