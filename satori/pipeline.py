@@ -15,7 +15,7 @@ from satori.progress import Display
 from satori.recipe import Recipe, dump_recipe
 from satori.reinforcement import stage as reinforcement
 from satori.report import stage as report
-from satori.run_folder import RunFolder, write_text
+from satori.run_folder import ArtifactError, RunFolder, write_text
 from satori.stage import Stage, StageContext
 from satori.synthesis import stage as synthesis
 
@@ -113,6 +113,7 @@ def run(recipe: Recipe, out: Path, stages: Sequence[Stage], redo: Sequence[str],
     for stage in stages:
         settings = stage_settings(recipe, stage)
         inputs = folder.input_fingerprints(stage.name, stage.inputs)
+        _refuse_other_sources(folder, recipe, stage)
         task = display.task(stage.name)
         if folder.is_complete(stage.name, settings, inputs):
             task.finish("done before")
@@ -132,12 +133,21 @@ def stage_settings(recipe: Recipe, stage: Stage) -> dict[str, object]:
     return {section: values[section] for section in stage.sections}
 
 
+def _refuse_other_sources(folder: RunFolder, recipe: Recipe, stage: Stage) -> None:
+    """Raise ArtifactError where an artifact that a stage is made from, directly or through others, belongs to another
+    configuration: a stage run by itself must not mix two."""
+    for source in (other for other in STAGES if other.name in stage.inputs):
+        if manifest := folder.manifest(source.name):
+            folder.is_complete(source.name, stage_settings(recipe, source), manifest["inputs"])
+        _refuse_other_sources(folder, recipe, source)
+
+
 def _with_followers(names: Sequence[str]) -> list[str]:
     """The stages named, and all that read them directly or through others."""
     known = {stage.name for stage in STAGES}
     for name in names:
         if name not in known:
-            raise ValueError(f"no stage {name!r}; the stages are {', '.join(s.name for s in STAGES)}")
+            raise ArtifactError(f"--redo: no artifact {name!r}; there are {', '.join(s.name for s in STAGES)}")
     chosen = set(names)
     for stage in STAGES:
         if chosen & set(stage.inputs):

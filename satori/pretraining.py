@@ -1,8 +1,8 @@
 """The embedded base model: shipped as package data, or pretrained from nothing.
 
-It stands where the paper has Qwen2.5-Math-7B: a model that solves some problems in plain steps, can check a given sum
-when asked to, and has never seen a meta-action or corrected itself. Pretraining mixes plain solutions with checking
-exercises from the training split; loss on the answers.
+It stands where the paper has Qwen2.5-Math-7B: a model that solves some problems in plain steps and, asked to check a
+given solution, finds the mistake and goes on from there; it has never seen a meta-action, and never checks unasked.
+Pretraining mixes plain solutions with checking exercises from the training split; loss on the answers.
 """
 
 import random

@@ -102,6 +102,11 @@ def test_the_first_answer_is_the_last_one_before_the_reflection():
     assert changed_answer(evaluated("\\boxed{7} no, \\boxed{9}<|reflect|> Wait. \\boxed{8}")) == (True, False)
 
 
+def test_the_final_answer_of_a_response_cut_off_is_wrong():
+    cut_off = evaluated(TO_RIGHT.response, finished=False, correct=False)
+    assert changed_answer(cut_off) == (False, False)
+
+
 def test_the_final_answer_counts_whatever_came_between():
     there_and_back = "\\boxed{9}<|reflect|> Wait. \\boxed{8}<|reflect|> Hold on. \\boxed{9}"
     assert changed_answer(evaluated(there_and_back)) is None

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,6 +112,15 @@ def test_another_configuration_is_refused(finished, capsys):
     assert "--redo rl_1" in message
 
 
+def test_a_stage_by_itself_refuses_what_another_configuration_made_two_stages_before(finished, tmp_path, capsys):
+    out = tmp_path / "mixed"
+    shutil.copytree(finished, out)
+    shutil.rmtree(out / "rl_1")
+    assert main(["rl", *arguments(out, synthesis__temperature=0.123)[1:]]) == 2
+    assert "synthesis.temperature: 0.8 there, 0.123 asked for" in capsys.readouterr().err
+    assert not (out / "rl_1").exists()
+
+
 def test_train_validation_and_test_problems_are_disjoint(finished):
     trained = set()
     for name in ("synthesis/demonstrations.jsonl", "distilled/trajectories.jsonl"):
@@ -174,6 +184,7 @@ def test_pretraining_from_scratch_writes_a_loadable_base(tmp_path):
         (["--rl.steps", "0"], ["rl.steps", "greater than 0"]),
         (["--rl.steps"], ["--rl.steps has no value"]),
         (["stray"], ["unexpected argument 'stray'"]),
+        (["--redo", "distill"], ["no artifact 'distill'", "distilled"]),
         (["--variant", "both"], ["variant", "'coat' or 'cot'"]),
     ],
 )
@@ -194,8 +205,6 @@ def test_a_missing_artifact_is_named(tmp_path, capsys):
 
 
 def test_a_broken_line_is_named(finished, tmp_path, capsys):
-    import shutil
-
     out = tmp_path / "broken"
     shutil.copytree(finished, out)
     shutil.rmtree(out / "format_tuned")

@@ -87,6 +87,12 @@ def test_a_stream_is_another_for_another_seed():
     assert first(50, seed=3) != first(50, seed=4)
 
 
+def test_a_stream_says_when_its_levels_have_run_out():
+    stream = problem_stream(Split.TEST, 0, levels=(1,))
+    with pytest.raises(ValueError, match=r"no more than \d+ test problems of levels \(1,\)"):
+        list(stream)
+
+
 def test_no_problem_comes_twice_even_where_a_level_is_small():
     problems = first(600, Split.TEST, levels=(1, 2))
     assert len({operands_of(p) for p in problems}) == 600
@@ -213,7 +219,11 @@ def test_read_claims_reads_all_sums_of_a_text_in_order():
     assert read_claims("1+2=3. So 3+4+5=13, boxed 13") == [Claim((1, 2), 3), Claim((3, 4, 5), 13)]
 
 
-@pytest.mark.parametrize("text", ["", "12=12", "1+=2", "1 + 2 = 3", "x+y=z", "1+2=", "1-2=3", "١+٢=٣"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "12=12", "1+=2", "1 + 2 = 3", "x+y=z", "1+2=", "1-2=3", "١+٢=٣", "1234567890123+1=2", "1+2=12345678901234"]
+    + ["+1+2=3", "1+2+3+4+5+6+7+8+9+10=55"],
+)
 def test_read_claims_passes_over_what_is_no_sum(text):
     assert read_claims(text) == []
 
@@ -240,9 +250,6 @@ def test_read_claims_takes_linear_time_on_hostile_text(text):
 
 
 def training_operands(text):
-    """The operands of a pretraining text: of its question's numbers, or of the claims it asks to check."""
-    if text.question.startswith("Check ") and (claims := read_claims(text.question)):
-        return (claims[0].terms[0], *(claim.terms[1] for claim in claims))
     return tuple(int(n) for n in re.findall(r"\d+", text.question))
 
 
@@ -277,25 +284,47 @@ def test_a_checking_exercise_teaches_no_wrong_sum():
         assert all(claim.true for claim in read_claims(text.answer)), text
 
 
-def test_a_checking_exercise_checks_up_to_the_first_wrong_claim_and_puts_it_right():
-    some_wrong = some_right = 0
+def unchecked_claims(text):
+    """The sums of the given solution after those that stand checked already."""
+    return read_claims(re.split(r"right\.\n|not \d+\.[^.]*\.[^.]*\.\n", text.given)[-1])
+
+
+def test_a_checking_exercise_checks_up_to_the_first_wrong_claim():
     for text in check_texts():
-        claims = read_claims(text.given) or read_claims(text.question)
-        assert check_claims(claims) in text.answer
-        if wrong := next((claim for claim in claims if not claim.true), None):
-            some_wrong += 1
-            assert text.answer.endswith(f" {wrong.formula}={sum(wrong.terms)}.")
-        else:
-            some_right += 1
-            assert text.answer.endswith("right.")
-    assert some_wrong > 100 and some_right > 100
+        assert check_claims(unchecked_claims(text)) in text.answer
 
 
-def test_a_checking_exercise_stands_in_the_question_or_in_the_answer():
-    given_share = sum(bool(text.given) for text in check_texts()) / 400
-    assert given_share == pytest.approx(0.5, abs=0.1)
-    assert all(bool(read_claims(text.given)) is not bool(read_claims(text.question.removeprefix("Check ")))
-               for text in check_texts() if not text.question.endswith("=?"))  # fmt: skip
+def test_what_stands_checked_is_right_or_put_right():
+    checked = [text for text in check_texts() if ": " in text.given]
+    assert len(checked) > 30
+    for text in checked:
+        first = read_claims(text.given)[0]
+        assert column_check(first) in text.given
+        assert first.true or f" {first.formula}={sum(first.terms)}.\n" in text.given
+
+
+def test_a_checking_exercise_ends_with_the_right_answer_of_the_problem():
+    for text in check_texts():
+        assert text.answer.endswith(f"\\boxed{{{sum(training_operands(text))}}}")
+
+
+def test_after_a_wrong_sum_a_checking_exercise_puts_it_right_and_goes_on_to_the_end():
+    later_sums = 0
+    for text in check_texts():
+        wrong = next((claim for claim in unchecked_claims(text) if not claim.true), None)
+        if wrong is not None:
+            operands = training_operands(text)
+            rest = solve(operands)[operands.index(wrong.terms[1], 1) - 1 :]
+            later_sums += len(rest) > 1
+            assert text.answer.endswith(" " + "\n".join(rest))
+    assert later_sums > 20
+
+
+def test_a_checking_exercise_is_given_right_and_wrong_solutions_whole_and_half_finished():
+    kinds = Counter(
+        (all(claim.true for claim in unchecked_claims(text)), "boxed" in text.given) for text in check_texts()
+    )
+    assert all(kinds[right, whole] > 10 for right in (True, False) for whole in (True, False)), kinds
 
 
 def test_pretraining_texts_hold_no_meta_action():

@@ -163,6 +163,22 @@ def test_what_follows_the_first_wrong_step_is_cut():
     assert "1+1" not in made[0].response
 
 
+@pytest.mark.parametrize("index", [-1, 2])
+def test_a_mistake_in_a_step_that_is_not_there_counts_as_silence(index):
+    nowhere = Mistake(index, "It is wrong.", direction="", corrected="2+3=5.")
+    made, dropped = run(ScriptedGenerator([WRONG], finish), ScriptedCritic(mistake=lambda partial, start: nowhere))
+    assert made == []
+    assert dropped[Dropped.CRITIC_SILENT] == 1
+
+
+def test_a_second_mistake_in_a_step_already_reviewed_counts_as_silence():
+    made, dropped = run(
+        ScriptedGenerator([WRONG], slip_then_finish), ScriptedCritic(mistake=lambda partial, start: FIRST_MISTAKE)
+    )
+    assert made == []
+    assert dropped[Dropped.CRITIC_SILENT] == 1
+
+
 # --- what the agents are asked ---
 
 

@@ -46,7 +46,8 @@ def accuracy(responses: Sequence[EvaluatedResponse]) -> dict[str, object]:
 
 def changed_answer(response: EvaluatedResponse) -> tuple[bool, bool] | None:
     """(first answer right, final answer right) where a response answers, reflects or explores, and then answers
-    differently; None where it does not. The first answer is the one given before the first reflection after it."""
+    differently; None where it does not. The first answer is the one given before the first reflection after it; the
+    final one counts as graded, so that of a response cut off at the length limit is wrong."""
     first, searched = None, False
     last = None
     for step in parse(response.response):
@@ -59,7 +60,7 @@ def changed_answer(response: EvaluatedResponse) -> tuple[bool, bool] | None:
                 last = answer
     if first is None or last is None or same_answer(first, last):
         return None
-    return same_answer(first, response.gold), same_answer(last, response.gold)
+    return same_answer(first, response.gold), response.correct
 
 
 def self_correction(responses: Sequence[EvaluatedResponse]) -> dict[str, object]:

@@ -50,7 +50,7 @@ def operands_key(operands: tuple[int, ...]) -> str:
 
 def split_of(operands: tuple[int, ...]) -> Split:
     """5% of all operand sets are test, 5% validation, decided by a hash of the operands."""
-    bucket = hashlib.blake2b(operands_key(operands).encode(), digest_size=4).digest()
+    bucket = hashlib.blake2b(operands_key(operands).encode(), digest_size=4, person=b"split 2").digest()
     share = int.from_bytes(bucket, "big") / 2**32
     return Split.TEST if share < 0.05 else Split.VALIDATION if share < 0.10 else Split.TRAIN
 
@@ -90,10 +90,12 @@ def problem_stream(split: Split, seed: int, levels: tuple[int, ...] = tuple(LEVE
     """Endless distinct problems of a split, levels in turn, the same for the same seed.
 
     Level 1 has only a few hundred problems outside of training; where a level runs out its turn is skipped.
+    Raises ValueError where all levels asked for have run out.
     """
     rng = random.Random(f"{split}-{seed}")
     seen: set[str] = set()
     while True:
+        found = len(seen)
         for number in levels:
             level = HARDER if number == HARDER_LEVEL else LEVELS[number]
             for _ in range(1000):
@@ -103,11 +105,13 @@ def problem_stream(split: Split, seed: int, levels: tuple[int, ...] = tuple(LEVE
                     seen.add(key)
                     yield make_problem(operands, number, rng)
                     break
+        if len(seen) == found:
+            raise ValueError(f"there are no more than {found} {split} problems of levels {levels}")
 
 
 # --- checking, column by column ---------------------------------------------------------------------------------
 
-_CLAIM = re.compile(r"(\d{1,12}(?:\+\d{1,12}){1,8})=(\d{1,13})", re.ASCII)
+_CLAIM = re.compile(r"(?<![\d+])(\d{1,12}(?:\+\d{1,12}){1,8})=(\d{1,13})(?!\d)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -200,24 +204,43 @@ def solution_text(rng: random.Random) -> PretrainingText:
 
 
 def check_text(rng: random.Random) -> PretrainingText:
-    """A checking exercise: the running sums of a problem, each perhaps wrong, in the question or as a given solution.
+    """A checking exercise: a given solution, whole or half-finished, whose sums may be wrong.
 
-    The answer redoes the columns up to the first mistake and puts that sum right. It speaks as people do when they
-    check ("Wait. ..."), but there are no meta-actions in it, and no wrong sum is learned.
+    The first sums may stand checked and put right already. The answer redoes the columns of the others up to the first
+    mistake, puts that sum right, and goes on to the end of the problem. It speaks as people do when they check
+    ("Wait. ..."), but there are no meta-actions in it, and no wrong sum is learned.
     """
     operands = draw_training_operands(rng)
-    claims, total = [], operands[0]
-    for number in operands[1:]:
-        terms = (total, number)
-        total = misread(sum(terms), rng) if rng.random() < 0.4 else sum(terms)
-        claims.append(Claim(terms, total))
+    last = len(operands) - 1
+    shown = rng.randint(1, last)
+    checked = rng.randint(0, shown - 1)
+    right, total = solve(operands), sum(operands[: checked + 1])
+    given = "".join(f"{_checked_sum(claim, rng)}\n" for claim in running_sums(operands)[:checked])
+    claims: list[Claim] = []
+    for number in operands[checked + 1 : shown + 1]:
+        claims.append(_perhaps_wrong((total, number), rng))
+        total = claims[-1].stated
+    given += "\n".join(f"{claim}." for claim in claims) + (f" \\boxed{{{total}}} " if shown == last else " ")
     answer = f"{rng.choice(REFLECT_OPENERS)} {check_claims(claims)}"
-    if wrong := next((claim for claim in claims if not claim.true), None):
-        answer += f" {rng.choice(EXPLORE_OPENERS)} {wrong.formula}={sum(wrong.terms)}."
-    if rng.random() < 0.5:
-        return PretrainingText("Check " + " ".join(f"{claim}." for claim in claims), "", answer)
-    given = " ".join(f"{claim}." for claim in claims) + f" \\boxed{{{total}}} "
+    wrong = next((i for i, claim in enumerate(claims, checked) if not claim.true), None)
+    if wrong is not None:
+        answer += f" {rng.choice(EXPLORE_OPENERS)} " + "\n".join(right[wrong:])
+    elif shown == last:
+        answer += f" \\boxed{{{total}}}"
+    else:
+        answer += "\n" + "\n".join(right[shown:])
     return PretrainingText("Check " + word(operands, rng), given, answer)
+
+
+def _perhaps_wrong(terms: tuple[int, ...], rng: random.Random) -> Claim:
+    return Claim(terms, misread(sum(terms), rng) if rng.random() < 0.4 else sum(terms))
+
+
+def _checked_sum(true: Claim, rng: random.Random) -> str:
+    """A stated sum, its check, and where it was wrong the true sum after it."""
+    claim = _perhaps_wrong(true.terms, rng)
+    text = f"{claim}. {rng.choice(REFLECT_OPENERS)} {column_check(claim)}"
+    return text if claim.true else f"{text} {rng.choice(EXPLORE_OPENERS)} {true}."
 
 
 def pretraining_texts(seed: int, check_share: float) -> Iterator[PretrainingText]:

@@ -87,15 +87,19 @@ def collect(
     sampling: Sampling,
     reflection_bonus: float,
     seed: int,
+    token_budget: int = 16384,
 ) -> list[Rollout]:
-    """One response from each initial state, rewarded. Without a reward model the preference bonus is 0."""
+    """One response from each initial state, rewarded. Without a reward model the preference bonus is 0.
+
+    The reward model reads at most ``token_budget`` tokens at a time.
+    """
     contexts = [(*s.prompt_ids, *s.prefix_ids) for s in states]
     completions = generate_all(engine, contexts, sampling, seed)
     texts = [decode_response(tokenizer, completion) for completion in completions]
     logits: Sequence[float | None] = [None] * len(states)
     if reward_model is not None:
         logits = reward_logits(
-            reward_model, [(c, done.token_ids) for c, done in zip(contexts, completions, strict=True)]
+            reward_model, [(c, done.token_ids) for c, done in zip(contexts, completions, strict=True)], token_budget
         )
     rollouts = []
     for state, completion, text, logit in zip(states, completions, texts, logits, strict=True):

@@ -135,7 +135,8 @@ def run_rl(context: StageContext, settings: RLSettings, policy_path: Path) -> st
         return draw_states(states, settings.starts, settings.rollouts_per_step, settings.samples_per_prompt, seed)
 
     def roll_out(chosen: Sequence[InitialState], seed: int) -> Sequence[Rollout]:
-        return collect(engine, tokenizer, reward_model, chosen, sampling, settings.reflection_bonus, seed)
+        bonus, budget = settings.reflection_bonus, settings.tokens_per_micro_batch
+        return collect(engine, tokenizer, reward_model, chosen, sampling, bonus, seed, budget)
 
     context.task.start(settings.steps, done=first)
     started = time.monotonic()

@@ -48,8 +48,8 @@ class SampledGenerator:
 class ColumnCritic:
     """Redoes every sum of a solution from its lowest column (:func:`satori.problems.arithmetic.check_claims`).
 
-    A step is wrong where it states a false sum, or where it is not the next sum of the problem: another operand, a
-    running total that is not the last result, a boxed answer that is not the total.
+    It compares a solution with the reference step by step. A false sum is a mistake that the columns show. On any other
+    difference (a misread operand, a wrong number in the box) it is silent, and the candidate is dropped and counted.
     """
 
     def verify(self, partials: Sequence[PartialSolution]) -> list[Verification | None]:

@@ -192,7 +192,7 @@ def _correct(
     corrected = []
     for draft in drafts:
         [review] = critic.find_mistake([PartialSolution(draft.problem, draft.plain)], draft.reviewed)
-        if review is None:
+        if review is None or not draft.reviewed <= review.first_wrong < len(draft.plain):
             dropped[Dropped.CRITIC_SILENT] += 1
             continue
         cut = review.first_wrong + 1
