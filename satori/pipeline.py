@@ -100,31 +100,35 @@ def run(recipe: Recipe, out: Path, stages: Sequence[Stage], redo: Sequence[str],
     """Run stages in order over a run folder, skipping those that are done.
 
     ``redo`` names stages to make again; what was made from them is made again too. Raises ArtifactError where an
-    artifact is missing or belongs to another configuration.
+    artifact is missing or belongs to another configuration, or where another process works in the folder.
     """
-    folder = RunFolder(out)
-    for name in _with_followers(redo):
-        folder.remove(name)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    out.mkdir(parents=True, exist_ok=True)
-    for stage in stages:
-        settings = stage_settings(recipe, stage)
-        inputs = folder.input_fingerprints(stage.name, stage.inputs)
-        _refuse_other_sources(folder, recipe, stage)
-        task = display.task(stage.name)
-        if folder.is_complete(stage.name, settings, inputs):
-            task.finish("done before")
-            continue
-        write_text(out / "recipe.yaml", dump_recipe(recipe))
-        partial = folder.open_partial(stage.name, settings, inputs)
-        started, seed = time.monotonic(), derive_seed(recipe.seed, stage.name)
-        set_seed(seed)
-        outcome = stage.run(StageContext(stage.name, recipe, partial, folder, seed, task))
-        folder.commit(stage.name, settings, inputs, time.monotonic() - started)
-        task.finish(outcome)
+    folder, again = RunFolder(out), _with_followers(redo)
+    with folder.held():
+        for name in again:
+            folder.remove(name)
+        for stage in stages:
+            _run_stage(recipe, folder, stage, display)
+
+
+def _run_stage(recipe: Recipe, folder: RunFolder, stage: Stage, display: Display) -> None:
+    settings = stage_settings(recipe, stage)
+    inputs = folder.input_fingerprints(stage.name, stage.inputs)
+    _refuse_other_sources(folder, recipe, stage)
+    task = display.task(stage.name)
+    if folder.is_complete(stage.name, settings, inputs):
+        task.finish("done before")
+        return
+    write_text(folder.root / "recipe.yaml", dump_recipe(recipe))
+    partial = folder.open_partial(stage.name, settings, inputs)
+    started, seed = time.monotonic(), derive_seed(recipe.seed, stage.name)
+    set_seed(seed)
+    outcome = stage.run(StageContext(stage.name, recipe, partial, folder, seed, task))
+    folder.commit(stage.name, settings, inputs, time.monotonic() - started)
+    task.finish(outcome)
 
 
 def stage_settings(recipe: Recipe, stage: Stage) -> dict[str, object]:

@@ -6,11 +6,13 @@ read. A complete stage of the same fingerprint is skipped; of another one, refus
 stage of the same fingerprint is handed back to the stage, which goes on from what it finds there.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,22 @@ class RunFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder for this process; the system lets go of it when the process ends, however it ends.
+
+        Raises ArtifactError where another process holds it: two runs would write the same files.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ArtifactError(
+                    f"another run is at work in {self.root}: wait for it to end, or use another --out"
+                ) from None
+            yield
 
     def path(self, stage: str) -> Path:
         return self.root / stage

@@ -221,10 +221,14 @@ def test_read_claims_reads_all_sums_of_a_text_in_order():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "12=12", "1+=2", "1 + 2 = 3", "x+y=z", "1+2=", "1-2=3", "١+٢=٣", "1234567890123+1=2", "1+2=12345678901234"]
-    + ["+1+2=3", "1+2+3+4+5+6+7+8+9+10=55"],
+    ["", "12=12", "1+=2", "1 + 2 = 3", "x+y=z", "1+2=", "1-2=3", "١+٢=٣", "+1+2=3", "1234567890123+1=2"],
 )
 def test_read_claims_passes_over_what_is_no_sum(text):
+    assert read_claims(text) == []
+
+
+@pytest.mark.parametrize("text", ["1+2=12345678901234", "1+2+3+4+5+6+7+8+9+10=55"])
+def test_read_claims_reads_no_part_of_a_longer_sum(text):
     assert read_claims(text) == []
 
 

@@ -177,7 +177,7 @@ def test_a_response_that_ends_exactly_at_the_limit_is_not_truncated(tokenizer):
 def test_the_reward_model_scores_context_and_sampled_ids(tokenizer, monkeypatch):
     asked = []
 
-    def logits(model, sequences):
+    def logits(model, sequences, token_budget):
         asked.extend(sequences)
         return [math.log(3)]
 

@@ -254,3 +254,11 @@ def test_the_manifest_is_readable_json(tmp_path):
     folder = RunFolder(tmp_path)
     finish(folder, "tune")
     assert json.loads((folder.path("tune") / "manifest.json").read_text())["stage"] == "tune"
+
+
+def test_a_folder_that_is_held_is_refused_and_free_again_afterwards(tmp_path):
+    held, refused = RunFolder(tmp_path).held(), pytest.raises(ArtifactError, match="another run is at work in")
+    with held, refused, RunFolder(tmp_path).held():
+        pass
+    with RunFolder(tmp_path).held():
+        pass
