@@ -12,18 +12,19 @@ Settings are changed by their dotted key: --rl.reflection_bonus 0, --seed 1, --v
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point. Returns the exit status: 0 done, 2 bad input, 130 interrupted."""
+    """Entry point. Returns the exit status: 0 done, 1 a check failed, 2 bad input, 130 interrupted."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
     # Imported here so that --help answers at once.
+    from satori.benchmarks.rows import BenchmarkError
     from satori.recipe import RecipeError
     from satori.run_folder import ArtifactError
 
     try:
         return int(options.handler(options, read_overrides(rest)))
-    except (RecipeError, ArtifactError, UsageError) as error:
+    except (RecipeError, ArtifactError, BenchmarkError, UsageError) as error:
         print(f"satori: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -50,6 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
         stage.add_argument("recipe", nargs="?", help="default: the recipe the run folder was made with, else tiny")
         if command == "rl":
             stage.add_argument("--round", type=int, choices=(1, 2), default=1, help="default: 1")
+        if command == "evaluate":
+            _add_model_options(stage)
+    _add_evaluation_commands(commands)
     recipes = commands.add_parser("recipes", help="list the recipes; print one; explain every setting")
     recipes.add_argument("name", nargs="?", help="print this recipe with every setting")
     recipes.add_argument("--explain", action="store_true", help="what every setting means, with its default")
@@ -65,7 +69,7 @@ _STAGE_HELP = {
     "restarts": "the restart buffers of Algorithm 1",
     "rl": "PPO with restart and explore; --round 2 for the second round",
     "distill": "the policy's hardest correct trajectories back into the base model",
-    "evaluate": "every model on held-out and out-of-domain problems",
+    "evaluate": "every model on held-out and out-of-domain problems; with --model, any model on any benchmarks",
     "report": "summary.json, report.md and report.html",
 }
 
@@ -82,6 +86,43 @@ def _stage_parser(
     )
     parser.set_defaults(handler=run_stages, command=command)
     return parser
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("any model on any benchmarks (greedy, one sample, as in the paper)")
+    group.add_argument("--model", help="a checkpoint folder or a hub id; --out defaults to evaluations/NAME")
+    group.add_argument(
+        "--benchmarks",
+        nargs="+",
+        metavar="NAME",
+        help="all (default), maths, ood, gsm8k, math500, ..., tiny, reasoning-gym:NAME[,size=N,seed=S]",
+    )
+    group.add_argument("--data", metavar="DIR", help="benchmark files in their authors' formats (default: the hub)")
+    group.add_argument("--samples", type=int, metavar="K", help="responses a problem: pass@k, majority@k (default: 1)")
+    group.add_argument("--temperature", type=float, help="default: 0, greedy")
+    group.add_argument("--max-new-tokens", type=int, help="default: 2048")
+    group.add_argument("--limit", type=int, metavar="N", help="only the first N problems of each benchmark")
+    group.add_argument("--reward-model", metavar="DIR", help="scores every response, for best-of-k")
+    group.add_argument("--seed", type=int, help="of sampled responses (default: 0)")
+    group.add_argument("--rows", type=int, help="sequences generated at a time (default: 64)")
+    group.add_argument(
+        "--trust-remote-code", action="store_const", const=True, help="run code that comes with the model"
+    )
+
+
+def _add_evaluation_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    regrade = commands.add_parser("regrade", help="grade an evaluation's saved responses again, without the model")
+    regrade.add_argument("folder", type=Path, help="an evaluation folder")
+    regrade.set_defaults(handler=regrade_responses)
+    compare = commands.add_parser("compare", help="the paper's tables with rows of your runs, and paired tests")
+    compare.add_argument("folders", type=Path, nargs="+", help="evaluation folders, or run folders")
+    compare.add_argument("--save", type=Path, metavar="NAME", help="also write NAME.md and NAME.html")
+    compare.set_defaults(handler=compare_runs)
+    gold = commands.add_parser("gold-check", help="does the grader take the benchmarks' own answers for right?")
+    gold.add_argument("--benchmarks", nargs="+", metavar="NAME", default=["all"], help="default: all that are there")
+    gold.add_argument("--data", type=Path, metavar="DIR", help="benchmark files (default: the hub)")
+    gold.add_argument("--save", type=Path, metavar="FILE", help="also write the table as Markdown")
+    gold.set_defaults(handler=check_gold)
 
 
 def read_overrides(arguments: Sequence[str]) -> list[tuple[str, str]]:
@@ -101,7 +142,81 @@ def read_overrides(arguments: Sequence[str]) -> list[tuple[str, str]]:
     return pairs
 
 
+_MODEL_OPTIONS = (
+    "benchmarks",
+    "data",
+    "samples",
+    "temperature",
+    "max_new_tokens",
+    "limit",
+    "reward_model",
+    "seed",
+    "rows",
+)
+
+
+def evaluate_any_model(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> int:
+    from pydantic import ValidationError
+    from rich.console import Console
+
+    from satori.evaluation.command import Evaluation, evaluate_model
+
+    _refuse_overrides(overrides)
+    if options.recipe or options.redo:
+        raise UsageError("--model evaluates one model by itself; a recipe or --redo does not go with it")
+    given = {name: getattr(options, name) for name in (*_MODEL_OPTIONS, "trust_remote_code")}
+    try:
+        asked = Evaluation(model=options.model, **{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        [first, *_] = error.errors()
+        option = str(first["loc"][0]).replace("_", "-")
+        raise UsageError(f"--{option}: {first['msg']} (found {first['input']!r})") from error
+    evaluate_model(asked, options.out or Path("evaluations") / Path(options.model).name, Console(stderr=True))
+    return 0
+
+
+def regrade_responses(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> int:
+    from rich.console import Console
+
+    from satori.evaluation.command import regrade_folder
+
+    _refuse_overrides(overrides)
+    regrade_folder(options.folder, Console())
+    return 0
+
+
+def compare_runs(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> int:
+    from rich.console import Console
+
+    from satori.evaluation.command import compare_folders
+
+    _refuse_overrides(overrides)
+    compare_folders(options.folders, options.save, Console())
+    return 0
+
+
+def check_gold(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> int:
+    from rich.console import Console
+
+    from satori.evaluation.command import check_gold_answers
+
+    _refuse_overrides(overrides)
+    return 0 if check_gold_answers(options.benchmarks, options.data, options.save, Console()) else 1
+
+
+def _refuse_overrides(overrides: Sequence[tuple[str, str]]) -> None:
+    if overrides:
+        raise UsageError(f"unknown option --{overrides[0][0]}")
+
+
 def run_stages(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> int:
+    if options.command == "evaluate":
+        if options.model:
+            return evaluate_any_model(options, overrides)
+        if given := [name for name in _MODEL_OPTIONS if getattr(options, name) is not None and name != "seed"]:
+            raise UsageError(f"--{given[0].replace('_', '-')} needs --model")
+        if options.seed is not None:
+            overrides = [*overrides, ("seed", str(options.seed))]
     from satori.pipeline import STAGES, run
     from satori.progress import Display
     from satori.recipe import load_recipe

@@ -115,10 +115,15 @@ def prompt_messages(question: str) -> list[dict[str, str]]:
 
 
 def render_prompt(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
-    """The prompt text up to and with the assistant header; the response follows directly."""
+    """The prompt text up to and with the assistant header; the response follows directly.
+
+    A model that does not know ChatML's tokens but has a chat template of its own is asked in its own.
+    """
+    unknown = tokenizer.convert_tokens_to_ids("<|im_start|>") in (None, tokenizer.unk_token_id)
+    template = tokenizer.chat_template if unknown and tokenizer.chat_template else CHATML_TEMPLATE
     return str(
         tokenizer.apply_chat_template(
-            prompt_messages(question), chat_template=CHATML_TEMPLATE, tokenize=False, add_generation_prompt=True
+            prompt_messages(question), chat_template=template, tokenize=False, add_generation_prompt=True
         )
     )
 

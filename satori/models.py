@@ -21,6 +21,21 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def load_any_policy(name: str, trust_remote_code: bool = False) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal model and its tokenizer by checkpoint folder or hub id, weights in the type they are saved in.
+
+    Raises ArtifactError where there is none.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+        model = AutoModelForCausalLM.from_pretrained(
+            name, use_safetensors=True, dtype="auto", device_map=device(), trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{name} is neither a checkpoint folder nor a model that the hub gives: {error}") from error
+    return model.eval(), tokenizer
+
+
 def load_policy(path: Path) -> PreTrainedModel:
     """A causal language model, in evaluation mode on the GPU where there is one."""
     _require(path, "config.json")

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from satori.coat import encode_prompt
 from satori.engines.base import Engine, Sampling
-from satori.grading import Grade, grade
+from satori.grading import Grade, grade_all
 from satori.types import Completion, FinishReason, Problem
 
 
@@ -48,10 +48,12 @@ def sample_responses(
 ) -> list[list[Response]]:
     """``samples`` graded responses for each problem, in order; ``on_done`` is called after each response."""
     prompts = [tuple(encode_prompt(tokenizer, problem.question)) for problem in problems for _ in range(samples)]
-    found: dict[int, Response] = {}
+    found: dict[int, Completion] = {}
     for index, completion in engine.generate(prompts, sampling, seed):
-        problem, text = problems[index // samples], decode_response(tokenizer, completion)
-        found[index] = Response(problem, prompts[index], completion, text, grade(text, problem.answer))
+        found[index] = completion
         on_done()
-    ordered = [found[i] for i in range(len(prompts))]
+    asked = [problem for problem in problems for _ in range(samples)]
+    texts = [decode_response(tokenizer, found[i]) for i in range(len(prompts))]
+    grades = grade_all((text, problem.answer, problem.form) for text, problem in zip(texts, asked, strict=True))
+    ordered = [Response(asked[i], prompts[i], found[i], texts[i], grades[i]) for i in range(len(prompts))]
     return [ordered[i : i + samples] for i in range(0, len(ordered), samples)]

@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from satori.grading.forms import PLAIN_NUMBER, AnswerForm
+
 
 @dataclass(frozen=True)
 class Problem:
     """A question with its known answer.
 
     ``level`` is the difficulty (0 where the source has none); ``solution`` the reference solution, a text a step,
-    empty where the source has none.
+    empty where the source has none; ``form`` says how answers are read and compared.
     """
 
     id: str
@@ -17,6 +19,7 @@ class Problem:
     answer: str
     level: int = 0
     solution: tuple[str, ...] = ()
+    form: AnswerForm = PLAIN_NUMBER
 
 
 class FinishReason(StrEnum):

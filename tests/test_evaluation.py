@@ -1,166 +1,173 @@
-"""Analyses of hand-made responses: intervals, self-correction, summaries."""
+"""Analyses of hand-made responses: accuracy, meta-actions, several samples, the summary."""
+
+import json
 
 import pytest
+from made_responses import evaluated
 
-from satori.evaluation.analyses import (
-    EvaluatedResponse,
-    accuracy,
-    changed_answer,
-    mean_plain_length,
-    self_correction,
-    summarize,
-    wilson,
-)
-from satori.evaluation.stage import EvaluateSettings, problem_sets, read_responses, record
-from satori.grading import grade
-from satori.run_folder import write_jsonl
-from satori.sampling import Response
-from satori.types import Completion, FinishReason, Problem
+from satori.evaluation import samples
+from satori.evaluation.analyses import accuracy, analyse, mean_plain_length, summarize
+from satori.evaluation.meta_actions import action_positions, action_transitions
+from satori.evaluation.samples import SamplingRates, majority_verdicts, sampling_rates
+from satori.evaluation.statistics import wilson
+
+RIGHT, WRONG = "\\boxed{9}", "\\boxed{8}"
 
 
-def evaluated(response, gold="9", **fields):
-    graded = grade(response, gold)
-    defaults = {
-        "problem_id": "p", "set_name": "test", "level": 1, "question": "?", "tokens": 10, "finished": True,
-        "correct": graded.correct, "answers": graded.answers, "plain_tokens": 0,
-    }  # fmt: skip
-    return EvaluatedResponse(response=response, gold=gold, **defaults | fields)
+def group(*texts, problem="p", **fields):
+    """Samples of one problem."""
+    return [evaluated(text, problem_id=problem, sample=number, **fields) for number, text in enumerate(texts)]
 
 
-TO_RIGHT = evaluated("\\boxed{8}<|reflect|> Wait.<|explore|> \\boxed{9}")
-TO_WRONG = evaluated("\\boxed{9}<|reflect|> Wait.<|explore|> \\boxed{8}")
-TO_ANOTHER_WRONG = evaluated("\\boxed{7}<|reflect|> Wait.<|explore|> \\boxed{8}")
-KEPT = evaluated("\\boxed{9}<|reflect|> Wait.<|continue|> \\boxed{9}")
-PLAIN = evaluated("2+3=5.<|continue|> \\boxed{9}")
-
-
-# --- intervals ---
-
-
-@pytest.mark.parametrize(
-    ("right", "count", "low", "high"),
-    [
-        (8, 10, 0.4902, 0.9433),
-        (50, 100, 0.4038, 0.5962),
-        (0, 10, 0.0, 0.2775),  # 3.8416 / 13.8416
-        (10, 10, 0.7225, 1.0),
-        (0, 0, 0.0, 1.0),
-    ],
-)
-def test_wilson_interval(right, count, low, high):
-    assert wilson(right, count) == pytest.approx([low, high], abs=1e-4)
+# --- accuracy ---
 
 
 def test_accuracy_comes_with_its_interval_and_count():
-    assert accuracy([PLAIN, TO_WRONG]) == {"accuracy": 0.5, "ci95": wilson(1, 2), "count": 2}
+    responses = [*group(RIGHT, problem="a"), *group(WRONG, problem="b")]
+    assert accuracy(responses) == {"accuracy": 0.5, "ci95": wilson(1, 2), "count": 2}
 
 
-# --- changed answers ---
+def test_of_several_samples_accuracy_is_the_mean_and_problems_are_what_is_counted():
+    responses = [*group(RIGHT, WRONG, WRONG, WRONG, problem="a"), *group(RIGHT, problem="b")]
+    assert accuracy(responses) == {"accuracy": 0.625, "ci95": wilson(1.25, 2), "count": 2}
 
 
-@pytest.mark.parametrize(
-    ("response", "change"), [(TO_RIGHT, (False, True)), (TO_WRONG, (True, False)), (TO_ANOTHER_WRONG, (False, False))]
-)
-def test_another_answer_after_a_reflection_is_a_change(response, change):
-    assert changed_answer(response) == change
+# --- meta-actions ---
 
 
-def test_an_exploration_alone_is_a_search_too():
-    assert changed_answer(evaluated("\\boxed{8}<|explore|> \\boxed{9}")) == (False, True)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "\\boxed{9}<|reflect|> Wait.<|continue|> \\boxed{9}",
-        "\\boxed{9}<|reflect|> Wait.<|continue|> \\boxed{9.0}",
-        "\\boxed{1,009}<|reflect|> Wait.<|continue|> \\boxed{1009}",
-    ],
-)
-def test_the_same_value_again_is_no_change(text):
-    assert changed_answer(evaluated(text)) is None
-
-
-def test_another_answer_without_a_reflection_between_is_no_change():
-    assert changed_answer(evaluated("\\boxed{8}<|continue|> \\boxed{9}")) is None
-
-
-def test_an_answer_that_comes_only_after_the_reflection_is_no_change():
-    assert changed_answer(evaluated("2+3=6.<|reflect|> Wait.<|explore|> \\boxed{9}")) is None
-
-
-def test_a_response_without_an_answer_changes_nothing():
-    assert changed_answer(evaluated("2+3=6.<|reflect|> Wait.")) is None
-    assert changed_answer(evaluated("")) is None
-
-
-def test_an_answer_that_is_reflected_on_but_never_given_again_is_no_change():
-    assert changed_answer(evaluated("\\boxed{9}<|reflect|> Wait.<|explore|> Hm.")) is None
-
-
-def test_the_first_answer_is_the_last_one_before_the_reflection():
-    assert changed_answer(evaluated("\\boxed{7} no, \\boxed{9}<|reflect|> Wait. \\boxed{8}")) == (True, False)
-
-
-def test_the_final_answer_of_a_response_cut_off_is_wrong():
-    cut_off = evaluated(TO_RIGHT.response, finished=False, correct=False)
-    assert changed_answer(cut_off) == (False, False)
-
-
-def test_the_final_answer_counts_whatever_came_between():
-    there_and_back = "\\boxed{9}<|reflect|> Wait. \\boxed{8}<|reflect|> Hold on. \\boxed{9}"
-    assert changed_answer(evaluated(there_and_back)) is None
-
-
-def test_a_reflection_before_the_first_answer_does_not_count():
-    text = "2+3=6.<|reflect|> Wait.<|explore|> \\boxed{8}<|reflect|> Hold on.<|explore|> \\boxed{9}"
-    assert changed_answer(evaluated(text)) == (False, True)
-
-
-def test_an_answer_inside_the_reflection_itself_is_a_second_answer():
-    assert changed_answer(evaluated("\\boxed{8}<|reflect|> Wait, \\boxed{9}")) == (False, True)
-
-
-def test_self_correction_counts_both_ways():
-    responses = [TO_RIGHT, TO_RIGHT, TO_RIGHT, TO_WRONG, TO_ANOTHER_WRONG, KEPT, PLAIN]
-    assert self_correction(responses) == {
-        "changed": 5,
-        "wrong_to_right_count": 3,
-        "right_to_wrong_count": 1,
-        "wrong_to_right": 0.75,
-        "right_to_wrong": 0.25,
+def test_positions_are_tenths_of_the_response_in_characters():
+    text = "a" * 24 + "<|reflect|>" + "b" * 4 + "<|explore|>"  # the tokens begin at 24 and 39 of 50
+    assert action_positions([evaluated(text)]) == {
+        "continue": [0] * 10,
+        "reflect": [0, 0, 0, 0, 1, 0, 0, 0, 0, 0],
+        "explore": [0, 0, 0, 0, 0, 0, 0, 1, 0, 0],
     }
 
 
-@pytest.mark.parametrize(("responses", "changed"), [([KEPT, PLAIN], 0), ([TO_ANOTHER_WRONG], 1), ([], 0)])
-def test_without_a_decided_change_there_are_no_shares(responses, changed):
-    shown = self_correction(responses)
-    assert shown["changed"] == changed
-    assert (shown["wrong_to_right"], shown["right_to_wrong"]) == (None, None)
+def test_positions_add_up_over_responses_and_reach_both_ends():
+    first = evaluated("<|continue|>" + "a" * 200)
+    last = evaluated("a" * 200 + "<|continue|>")
+    positions = action_positions([first, last, first, evaluated("")])
+    assert positions["continue"] == [2, 0, 0, 0, 0, 0, 0, 0, 0, 1]
 
 
-# --- summary ---
+def test_transitions_run_from_start_to_end():
+    responses = [
+        evaluated("a<|continue|> b<|continue|> c<|reflect|> d<|explore|> e"),
+        evaluated("<|reflect|> d<|reflect|> e"),
+        evaluated("plain"),
+        evaluated("", finished=False),
+        evaluated("a<|continue|> b", finished=False),
+    ]
+    nothing = {"continue": 0, "reflect": 0, "explore": 0, "end": 0, "cut_off": 0}
+    assert action_transitions(responses) == {
+        "start": nothing | {"continue": 2, "reflect": 1, "end": 1, "cut_off": 1},
+        "continue": nothing | {"continue": 1, "reflect": 1, "cut_off": 1},
+        "reflect": nothing | {"reflect": 1, "explore": 1, "end": 1},
+        "explore": nothing | {"end": 1},
+    }
+
+
+# --- several samples a problem ---
+
+
+def test_one_sample_a_problem_has_no_rates():
+    assert sampling_rates(group(RIGHT)) is None
+    assert sampling_rates([*group(RIGHT, WRONG, problem="a"), *group(RIGHT, problem="b")]) is None
+    assert sampling_rates([]) is None
+
+
+def test_rates_of_three_samples_by_hand():
+    responses = [
+        *group(WRONG, RIGHT, "\\boxed{9.0}", problem="a"),  # 2 of 3 right, majority right from the third on
+        *group("\\boxed{7}", WRONG, "no answer", problem="b"),
+    ]
+    assert sampling_rates(responses) == SamplingRates(
+        samples=3,
+        pass_at_k={"1": pytest.approx(1 / 3), "2": 0.5, "3": 0.5},
+        majority_at_k={"1": 0.0, "2": 0.0, "3": 0.5},
+        best_of_k=None,
+    )
+
+
+def test_k_goes_up_in_powers_of_two_to_the_smallest_number_of_samples():
+    responses = [*group(*[RIGHT] * 6, problem="a"), *group(*[WRONG] * 9, problem="b")]
+    rates = sampling_rates(responses)
+    assert rates is not None and rates.samples == 6
+    assert rates.pass_at_k == {"1": 0.5, "2": 0.5, "4": 0.5, "6": 0.5}
+    assert list(sampling_rates(group(*[RIGHT] * 4)).pass_at_k) == ["1", "2", "4"]
+
+
+def test_pass_at_k_uses_every_sample_of_a_problem():
+    responses = [*group(WRONG, WRONG, RIGHT, problem="a"), *group(WRONG, WRONG, problem="b")]
+    assert sampling_rates(responses).pass_at_k == {"1": pytest.approx(1 / 6), "2": pytest.approx(1 / 3)}
+
+
+def test_best_of_k_takes_the_highest_score_of_the_first_k():
+    scored = [
+        evaluated(text, sample=number, score=score)
+        for number, (text, score) in enumerate([(WRONG, 0.5), (RIGHT, 0.9), (RIGHT, -1.0), (WRONG, 2.0)])
+    ]
+    assert sampling_rates(scored).best_of_k == {"1": 0.0, "2": 1.0, "4": 0.0}
+    assert sampling_rates([*scored[:3], evaluated(WRONG, sample=3)]).best_of_k is None
+
+
+def test_responses_cut_off_or_without_an_answer_cast_no_vote():
+    votes = [
+        evaluated(WRONG, sample=0, finished=False),
+        evaluated(WRONG, sample=1, finished=False),
+        evaluated("none", sample=2),
+        evaluated(RIGHT, sample=3),
+    ]
+    assert majority_verdicts(votes, [2, 3, 4]) == [False, False, True]
+
+
+def test_of_equally_many_votes_the_earliest_answer_wins():
+    assert majority_verdicts(group(RIGHT, WRONG), [2]) == [True]
+    assert majority_verdicts(group(WRONG, RIGHT), [2]) == [False]
+
+
+def test_the_votes_of_every_k_compare_each_pair_once(monkeypatch):
+    asked = []
+
+    def same(one, other, form):
+        asked.append((one, other))
+        return one == other
+
+    monkeypatch.setattr(samples, "same_answer", same)
+    majority_verdicts(group("\\boxed{1}", "\\boxed{2}", "\\boxed{3}", "\\boxed{2}"), [1, 2, 4])
+    assert sorted(asked) == [("1", "2"), ("1", "3"), ("2", "3")]
+
+
+# --- everything of one set ---
 
 RESPONSES = [
-    evaluated("\\boxed{9}", level=1, tokens=4),
-    evaluated("\\boxed{8}<|reflect|> Wait.<|explore|> \\boxed{9}", level=1, tokens=8),
-    evaluated("a<|continue|> b<|continue|> \\boxed{7}", level=2, tokens=6),
-    evaluated("a<|reflect|> b", level=2, tokens=30, finished=False),
-    evaluated("\\boxed{8}", set_name="harder", level=6, tokens=100),
-    evaluated("\\boxed{9}", set_name="harder", level=6, tokens=100),
-    evaluated("\\boxed{9}", set_name="number_sequence", level=0, tokens=100, finished=False, correct=False),
+    evaluated("\\boxed{9}", problem_id="a", level=1, tokens=4),
+    evaluated("\\boxed{8}<|reflect|> Wait.<|explore|> \\boxed{9}", problem_id="b", level=1, tokens=8),
+    evaluated("a<|continue|> b<|continue|> \\boxed{7}", problem_id="c", level=2, tokens=6),
+    evaluated("a<|reflect|> b", problem_id="d", level=2, tokens=30, finished=False),
+    evaluated("\\boxed{8}", problem_id="e", set_name="harder", level=6, tokens=100),
+    evaluated("\\boxed{9}", problem_id="f", set_name="harder", level=6, tokens=100),
+    evaluated("\\boxed{9}", problem_id="g", set_name="number_sequence", level=0, tokens=100, finished=False),
 ]
 
 
 def test_the_summary_is_of_the_main_set_alone():
     summary = summarize(RESPONSES, "test")
-    assert summary["count"] == 4
+    assert summary["count"] == summary["responses"] == 4
     assert summary["accuracy"] == 0.5
     assert summary["accuracy_ci95"] == wilson(2, 4)
     assert summary["reflect_rate"] == 0.5
     assert summary["mean_length"] == 12
     assert summary["truncation_rate"] == 0.25
-    assert summary["changed"] == summary["wrong_to_right_count"] == 1
+    assert summary["changed"] == summary["wrong_to_right_count"] == summary["reflected_on"] == 1
+    assert summary["statuses"] == {
+        "correct": 2, "wrong": 1, "no_answer": 1, "timed_out": 0, "unparseable_gold": 0,
+    }  # fmt: skip
+    assert {kind: count for kind, count in summary["reflections"].items() if count} == {
+        "catches_error": 1,
+        "no_answer_before": 1,
+    }
 
 
 def test_the_summary_tells_the_levels_apart():
@@ -171,10 +178,17 @@ def test_the_summary_tells_the_levels_apart():
     }
     assert summary["length_by_level"] == {"1": 6, "2": 18}
     assert summary["reflect_rate_by_level"] == {"1": 0.5, "2": 0.5}
+    assert summary["truncation_by_level"] == {"1": 0.0, "2": 0.5}
 
 
-def test_the_summary_counts_the_meta_actions_of_a_response():
-    assert summarize(RESPONSES, "test")["actions_per_response"] == {"continue": 0.5, "reflect": 0.5, "explore": 0.25}
+def test_the_summary_counts_the_meta_actions():
+    summary = summarize(RESPONSES, "test")
+    assert summary["action_counts"] == {"continue": 2, "reflect": 2, "explore": 1}
+    assert summary["actions_per_response"] == {"continue": 0.5, "reflect": 0.5, "explore": 0.25}
+    assert sum(summary["action_positions"]["continue"]) == 2
+    assert summary["action_transitions"]["reflect"] == {
+        "continue": 0, "reflect": 0, "explore": 1, "end": 0, "cut_off": 1,
+    }  # fmt: skip
 
 
 def test_the_summary_has_each_out_of_domain_set():
@@ -189,34 +203,26 @@ def test_without_responses_to_the_main_set_there_is_no_summary():
         summarize(RESPONSES, "exam")
 
 
+def test_an_analysis_is_json_and_the_summary_adds_the_other_sets():
+    analysis = analyse(RESPONSES[:4])
+    assert json.loads(json.dumps(analysis)) == analysis
+    assert summarize(RESPONSES, "test") == analysis | {"ood": summarize(RESPONSES, "test")["ood"]}
+    assert analysis["sampling"] is None
+
+
+def test_an_analysis_of_several_samples_has_their_rates():
+    analysis = analyse(group(WRONG, RIGHT))
+    assert json.loads(json.dumps(analysis)) == analysis
+    assert (analysis["count"], analysis["responses"], analysis["accuracy"]) == (1, 2, 0.5)
+    assert analysis["sampling"] == {
+        "samples": 2, "pass_at_k": {"1": 0.5, "2": 1.0}, "majority_at_k": {"1": 0.0, "2": 0.0}, "best_of_k": None,
+    }  # fmt: skip
+
+
+def test_there_is_no_analysis_of_nothing():
+    with pytest.raises(ValueError, match="no responses to analyse"):
+        analyse([])
+
+
 def test_mean_plain_length_is_of_the_reference_solutions():
     assert mean_plain_length([evaluated("", plain_tokens=4), evaluated("", plain_tokens=7)]) == 5.5
-
-
-# --- records ---
-
-
-def test_a_record_has_the_length_of_the_plain_solution_with_its_end_token(tokenizer):
-    problem = Problem("p", "2+3=?", "5", 1, ("2+3=5.", "\\boxed{5}"))  # 6 + 1 + 9 bytes, and the end
-    completion = Completion((1, 2, 3), FinishReason.LENGTH)
-    shown = record("test", Response(problem, (), completion, "\\boxed{5}", grade("\\boxed{5}", "5")), tokenizer)
-    assert (shown.plain_tokens, shown.tokens, shown.finished) == (17, 3, False)
-    assert shown.correct is False  # cut off: it never gave its final answer
-
-
-def test_a_record_without_a_reference_solution_has_no_plain_length(tokenizer):
-    response = Response(Problem("p", "?", "5"), (), Completion((1,), FinishReason.STOP), "", grade("", "5"))
-    assert record("other", response, tokenizer).plain_tokens == 0
-
-
-def test_responses_are_read_back_as_they_were_written(tmp_path):
-    write_jsonl(tmp_path / "r.jsonl", [vars(response) for response in RESPONSES])
-    assert read_responses(tmp_path / "r.jsonl") == RESPONSES
-
-
-def test_the_evaluation_sets_are_the_same_every_time_and_share_no_problem():
-    settings = EvaluateSettings(problems=30, harder_problems=10, other_problems=5)
-    sets = problem_sets(settings)
-    assert {name: len(group) for name, group in sets.items()} == {"test": 30, "harder": 10, "number_sequence": 5}
-    assert sets == problem_sets(settings)
-    assert len({p.id for group in sets.values() for p in group}) == 45

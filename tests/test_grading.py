@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from satori.engines.base import Sampling
-from satori.grading import Grade, Verdict, boxed_answers, grade, parse_number, same_answer
+from satori.grading import Found, Status, boxed_answers, grade, same_answer
+from satori.grading.kinds import parse_number
 from satori.reinforcement.restart_buffer import Start
 from satori.reinforcement.rewards import Outcome
 from satori.reinforcement.rollouts import InitialState, collect
@@ -36,14 +37,25 @@ def test_boxed_answers(text, expected):
     assert boxed_answers(text) == expected
 
 
-@pytest.mark.parametrize("text", [r"\boxed{5", r"\boxed{", r"\boxed{\frac{1}{2}", "\\boxed{" + "1" * 1000 + "}"])
-def test_a_box_that_never_closes_or_is_endless_is_passed_over(text):
+@pytest.mark.parametrize("text", [r"\boxed{5", r"\boxed{", r"\boxed{\frac{1}{2}"])
+def test_a_box_that_never_closes_is_passed_over(text):
     assert boxed_answers(text) == ()
 
 
-@pytest.mark.parametrize("text", [r"\boxed{5 \boxed{6}", "\\boxed{" + "1" * 1000 + "} \\boxed{6}"])
-def test_a_passed_over_box_does_not_hide_the_next_one(text):
-    assert boxed_answers(text) == ("6",)
+def test_a_passed_over_box_does_not_hide_the_next_one():
+    assert boxed_answers(r"\boxed{5 \boxed{6}") == ("6",)
+
+
+def test_an_endless_box_counts_is_cut_and_is_wrong():
+    """Were it passed over, an earlier box would be taken for the answer."""
+    response = r"\boxed{12} \boxed{" + "12" * 5000 + "}"
+    assert [len(answer) for answer in boxed_answers(response)] == [2, 2001]
+    assert grade(response, "12").status is Status.WRONG
+
+
+def test_escaped_braces_do_not_close_a_box():
+    assert boxed_answers(r"\boxed{\{1, 2\}}") == (r"\{1, 2\}",)
+    assert boxed_answers(r"\boxed{\left\{ 1 \right.}") == (r"\left\{ 1 \right.",)
 
 
 @pytest.mark.parametrize("unit", ["\\boxed{", "\\boxed{{", "{", "}", "\\boxed{1}"])
@@ -103,10 +115,18 @@ def test_thousands_separators_do_not_change_a_number(number):
         (r"\boxed{12} and long text after it " + "x" * 5000, "12"),
         (r"\boxed{12} and a box that stays open \boxed{3", "12"),
         (r"\boxed{yes}", "yes"),
+        (r"\boxed{\$12}", "12"),
+        (r"\boxed{12\%}", "12"),
+        (r"\boxed{12 \text{ apples}}", "12"),
+        (r"\boxed{12 square feet}", "12"),
+        (r"\boxed{\frac{24}{2}}", "12"),
+        (r"\boxed{24/2}", "12"),
+        (r"\boxed{-$12}", "-12"),
+        (r"\boxed{1{,}200}", "1200"),
     ],
 )
 def test_right_answers(response, gold):
-    assert grade(response, gold).verdict is Verdict.CORRECT
+    assert grade(response, gold).status is Status.CORRECT
 
 
 @pytest.mark.parametrize(
@@ -114,24 +134,50 @@ def test_right_answers(response, gold):
     [
         (r"\boxed{12} no, \boxed{3}", "12"),  # the last box counts
         (r"\boxed{1,2}", "12"),
-        (r"\boxed{12}", "1,2"),
         (r"\boxed{13}", "3"),
         (r"\boxed{3}", "13"),
         (r"\boxed{{13}}", "3"),
         (r"\boxed{12.0000001}", "12"),
         (r"\boxed{-12}", "12"),
         (r"\boxed{12 or 13}", "12"),
+        (r"\boxed{10 + 2}", "12"),
+        (r"\boxed{12 dozen}", "12"),
+        (r"\boxed{12 million}", "12"),
+        (r"\boxed{12x}", "12"),
+        (r"\boxed{x = 12 or so 3}", "12"),
+        (r"\boxed{１２}", "12"),
+        ("\\boxed{1\u200b2}", "12"),
+        ("\\boxed{\u202e21}", "12"),
+        ("\\boxed{12\0}", "12"),
+        ("\\boxed{\ud8002}", "2"),
         (r"\boxed{}", "12"),
         (r"The answer is 12. \boxed{?}", "12"),
     ],
 )
 def test_wrong_answers(response, gold):
-    assert grade(response, gold).verdict is Verdict.WRONG
+    assert grade(response, gold).status is Status.WRONG
 
 
-@pytest.mark.parametrize("response", ["", "The answer is 12.", r"\boxed{12", "12"])
-def test_a_response_without_a_complete_box_has_no_answer(response):
-    assert grade(response, "12") == Grade(Verdict.NO_ANSWER)
+@pytest.mark.parametrize("response", ["", r"\boxed{12", "12", "so we get 12.", "no answer"])
+def test_a_response_that_states_no_answer_has_none(response):
+    result = grade(response, "12")
+    assert (result.status, result.answers, result.found) == (Status.NO_ANSWER, (), None)
+
+
+@pytest.mark.parametrize(
+    ("response", "found"),
+    [
+        (r"The answer is 3. \boxed{12}", Found.BOX),
+        ("The answer is 3.\n#### 12", Found.HASHES),
+        ("The answer is 12.", Found.STATED),
+        ("**Final Answer:** $12$", Found.STATED),
+        ("5 + 7 = 12\nA: 12", Found.STATED),
+        ("The answer is 3, no: the answer is **12**.", Found.STATED),
+    ],
+)
+def test_where_the_answer_was_found(response, found):
+    result = grade(response, "12")
+    assert (result.status, result.found) == (Status.CORRECT, found)
 
 
 def test_every_box_is_kept_in_order():
@@ -175,4 +221,4 @@ def test_an_answer_in_the_restart_prefix_pays_nothing(tokenizer, said, outcome):
     assert rollout.outcome is outcome
     assert rollout.response == said
     if outcome is Outcome.WRONG:
-        assert grade(rollout.response, "12").verdict is Verdict.NO_ANSWER
+        assert grade(rollout.response, "12").status is Status.NO_ANSWER

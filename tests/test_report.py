@@ -7,12 +7,10 @@ from typing import Any
 
 import pytest
 
-from satori.report import charts
-from satori.report.charts import Bars, Line, Panel, grouped_bars, running_mean, small_multiples, stacked_shares
 from satori.report.data import ReportData, SampleTrajectory
 from satori.report.document import build_report, compose
 from satori.report.markdown_page import escape, fence
-from satori.report.values import DASH, buckets, decimal, duration, interval, number, percent, points
+from satori.report.values import DASH
 
 HOSTILE = '<script>alert(1)</script>\n```\n# heading\n````\n<img src="http://evil.example/x.png"> | & \x00\ud800\u202e'
 SECTIONS = (
@@ -39,16 +37,30 @@ def stage(accuracy: float) -> dict[str, Any]:
         "ood": {name: {"accuracy": accuracy / 2, "ci95": ci, "count": 150} for name in ("harder", "other")},
         "reflect_rate": 0.7,
         "reflect_rate_by_level": {"1": 0.6, "2": 0.8},
+        "responses": 500,
+        "statuses": {"correct": 300, "wrong": 190, "no_answer": 8, "timed_out": 2, "unparseable_gold": 0},
         "wrong_to_right": 0.75,
         "right_to_wrong": 0.25,
+        "reflected_on": 90,
         "changed": 45,
+        "changed_rate": 0.5,
+        "changed_more_than_once": 3,
         "wrong_to_right_count": 30,
         "right_to_wrong_count": 10,
         "mean_length": 61.5,
         "length_by_level": {"1": 51.0, "2": 72.0},
         "truncation_rate": 0.01,
+        "reflections": {
+            "confirms_right": 40, "confirms_wrong": 20, "catches_error": 30, "breaks_right": 8, "changes_wrong": 2,
+            "no_answer_before": 60, "no_answer_after": 5,
+        },
         "actions_per_response": {"continue": 1.5, "reflect": 0.9, "explore": 0.3},
-    }
+        "action_positions": {"continue": [10] * 10, "reflect": [0] * 8 + [30, 60], "explore": [0] * 10},
+        "action_transitions": {
+            "start": {"continue": 300, "reflect": 100, "explore": 0, "end": 100, "cut_off": 0},
+            "reflect": {"continue": 0, "reflect": 0, "explore": 60, "end": 30, "cut_off": 0},
+        },
+    }  # fmt: skip
 
 
 def rl_record(step: int) -> dict[str, float]:
@@ -147,7 +159,7 @@ def test_headline_states_variant_and_key_figures(built: tuple[str, str], empty: 
     for text in built:
         for wanted in ("COAT", "31.0%", "52.0%", "64.0%", "71.3%", "+7.3 points", "74.0%", "1 h 23 min"):
             assert wanted in text
-    assert "CoT: the same pipeline" in compose(empty).variant
+    assert "CoT: the same pipeline" in compose(empty).subtitle
 
 
 def test_page_is_well_formed_and_self_contained(built: tuple[str, str]) -> None:
@@ -228,8 +240,24 @@ def test_trajectory_steps_are_tagged_by_meta_action(built: tuple[str, str]) -> N
 
 def test_self_correction_counts_changes_between_wrong_answers(built: tuple[str, str]) -> None:
     _, markdown = built
-    assert "| RL round 1 | 500 | 45 | 30 | 10 | 5 | 75.0% | 25.0% |" in markdown
+    assert "| RL round 1 | 500 | 90 | 45 (50.0%) | 3 | 30 (75.0%) | 10 (25.0%) | 5 |" in markdown
     assert "61.0%" in markdown and "Quoted from the paper" in markdown
+
+
+def test_reflections_are_counted_by_what_came_of_them(built: tuple[str, str]) -> None:
+    html, markdown = built
+    assert "| RL round 1 | 165 | 40 | 30 | 20 | 2 | 8 | 60 | 5 |" in markdown
+    assert "confirms a right answer" in html and 'id="reflections-' in html
+
+
+def test_positions_and_transitions_of_actions_are_shown(built: tuple[str, str]) -> None:
+    html, markdown = built
+    assert "| RL round 1: reflect | 90 | 0.0% | 0.0% | 0.0% | 0.0% | 100.0% |" in markdown
+    assert "| RL round 1: continue | 100 | 20.0% | 20.0% | 20.0% | 20.0% | 20.0% |" in markdown
+    assert "RL round 1: explore" not in markdown  # never used
+    assert "| RL round 1: start | 500 | 60.0% | 20.0% | 0.0% | 20.0% | 0.0% |" in markdown
+    assert "| RL round 1: reflect | 90 | 0.0% | 0.0% | 66.7% | 33.3% | 0.0% |" in markdown
+    assert 'id="positions-' in html and 'id="transitions-' in html
 
 
 def test_demonstrations_and_drops_are_listed(built: tuple[str, str]) -> None:
@@ -270,44 +298,3 @@ def test_report_is_deterministic(data: ReportData, built: tuple[str, str]) -> No
 def test_unknown_variant_is_refused(data: ReportData) -> None:
     with pytest.raises(ValueError, match="'tree'"):
         replace(data, variant="tree")
-
-
-def test_number_finds_only_finite_numbers() -> None:
-    nested = {"a": {"b": 2, "c": None, "d": float("nan"), "e": True, "f": "2"}}
-    assert number(nested, "a", "b") == 2.0
-    assert [number(nested, "a", key) for key in "cdefg"] == [None] * 5
-    assert number(nested, "a", "b", "c") is None
-    assert interval({"ci": [0.1, 0.2]}, "ci") == (0.1, 0.2)
-    assert interval({"ci": [0.1, None]}, "ci") is None
-
-
-def test_values_are_written_for_reading() -> None:
-    assert (percent(0.125), percent(None), decimal(3.14159, 2)) == ("12.5%", DASH, "3.14")
-    assert (points(0.5, 0.612), points(0.7, 0.6)) == ("-11.2 points", "+10.0 points")
-    assert [duration(s) for s in (12.4, 250, 5025, 3599.7)] == ["12 s", "4 min 10 s", "1 h 23 min", "1 h 00 min"]
-
-
-def test_buckets_cover_every_record_once() -> None:
-    records = [{"step": float(i)} for i in range(11)]
-    found = buckets(records, 4)
-    assert [record for bucket in found for record in bucket] == records
-    assert len(found) == 4 and all(len(bucket) in (2, 3) for bucket in found)
-    assert buckets([], 4) == []
-    assert len(buckets(records[:2], 4)) == 2
-
-
-def test_running_mean_narrows_at_the_ends() -> None:
-    assert running_mean([1.0, 2.0, 6.0], 3) == [1.5, 3.0, 4.0]
-    assert running_mean([1.0, 2.0], 1) == [1.0, 2.0]
-
-
-def test_charts_without_data_are_empty() -> None:
-    assert grouped_bars("n", ["a"], [Bars("x", "red", [None])], "y", is_rate=True) == ""
-    assert stacked_shares("n", ["a"], [Bars("x", "red", [None])]) == ""
-    assert small_multiples("n", [Panel("p", [Line("x", "red", [], [])])]) == ""
-
-
-def test_chart_labels_are_text_in_svg() -> None:
-    svg = grouped_bars("n", ["<a> $x$"], [Bars("x", charts.INK, [0.5], [(0.4, 0.6)])], "rate", is_rate=True)
-    assert svg.startswith("<svg") and svg.endswith("</svg>")
-    assert "&lt;a&gt; $x$" in svg and "http" not in svg and "<style" not in svg

@@ -7,6 +7,7 @@ import pytest
 
 from satori.engines.base import Sampling
 from satori.engines.scripted import ScriptedEngine
+from satori.grading import grade
 from satori.reinforcement import rollouts as module
 from satori.reinforcement.restart_buffer import Start
 from satori.reinforcement.rewards import Outcome, RewardBreakdown
@@ -110,7 +111,7 @@ def test_another_seed_draws_other_states():
     ],
 )
 def test_judge(text, reason, outcome):
-    assert judge(Completion((1,), reason), text, "5") is outcome
+    assert judge(Completion((1,), reason), grade(text, "5")) is outcome
 
 
 # --- collecting rollouts ---

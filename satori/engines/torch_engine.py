@@ -122,10 +122,13 @@ class _Row:
 class TorchEngine:
     """Samples from a transformers model that lives in this process.
 
-    The model is used as it is at each call, so a policy in training is always sampled with its current weights.
+    The model is used as it is at each call, so a policy in training is always sampled with its current weights. A
+    response ends with the end token, or with one of ``also_stop`` where a model has several.
     """
 
-    def __init__(self, model: PreTrainedModel, eos_token_id: int, rows: int = 256) -> None:
+    def __init__(
+        self, model: PreTrainedModel, eos_token_id: int, rows: int = 256, also_stop: Sequence[int] = ()
+    ) -> None:
         if rows < 1:
             raise ValueError(f"rows is {rows}: the sampler needs at least one")
         kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
@@ -133,7 +136,8 @@ class TorchEngine:
             raise ValueError(
                 f"the embedded sampler knows full attention only; this model has {', '.join(sorted(kinds))}"
             )
-        self.model, self.eos_token_id, self.rows = model, eos_token_id, rows
+        self.model, self.rows = model, rows
+        self.stop_ids = frozenset((eos_token_id, *also_stop))
 
     @torch.inference_mode()
     def generate(
@@ -203,8 +207,8 @@ class TorchEngine:
                 assert row is not None
                 row.token_ids.append(token)
                 row.logprobs.append(logprob)
-                if token == self.eos_token_id or len(row.token_ids) == sampling.max_new_tokens:
-                    reason = FinishReason.STOP if token == self.eos_token_id else FinishReason.LENGTH
+                if token in self.stop_ids or len(row.token_ids) == sampling.max_new_tokens:
+                    reason = FinishReason.STOP if token in self.stop_ids else FinishReason.LENGTH
                     yield row.index, Completion(tuple(row.token_ids), reason, tuple(row.logprobs))
                     rows[place] = None
                     lengths_R[place] = 0

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from satori.coat import count_actions
 from satori.config import Settings
 from satori.engines.base import Engine, Sampling, generate_all
-from satori.grading import grade
+from satori.grading import Grade, grade_all
 from satori.reinforcement.restart_buffer import Start
 from satori.reinforcement.rewards import Outcome, RewardBreakdown, reward
 from satori.sampling import decode_response
@@ -72,11 +72,11 @@ def draw_states(
     return [state for kind in chosen for state in [rng.choice(states[kind])] * samples][:count]
 
 
-def judge(completion: Completion, response: str, answer: str) -> Outcome:
-    """Right, wrong or truncated, from the sampled response alone."""
+def judge(completion: Completion, grade: Grade) -> Outcome:
+    """Right, wrong or truncated, from the grade of the sampled response alone."""
     if completion.finish_reason is FinishReason.LENGTH:
         return Outcome.TRUNCATED
-    return Outcome.RIGHT if grade(response, answer).correct else Outcome.WRONG
+    return Outcome.RIGHT if grade.correct else Outcome.WRONG
 
 
 def collect(
@@ -102,8 +102,9 @@ def collect(
             reward_model, [(c, done.token_ids) for c, done in zip(contexts, completions, strict=True)], token_budget
         )
     rollouts = []
-    for state, completion, text, logit in zip(states, completions, texts, logits, strict=True):
-        outcome = judge(completion, text, state.problem.answer)
+    grades = grade_all((text, s.problem.answer, s.problem.form) for text, s in zip(texts, states, strict=True))
+    for state, completion, text, logit, grade in zip(states, completions, texts, logits, grades, strict=True):
+        outcome = judge(completion, grade)
         rollouts.append(
             Rollout(state, completion, text, outcome, reward(state.start, outcome, logit, reflection_bonus))
         )

@@ -84,10 +84,10 @@ class Section:
 
 @dataclass(frozen=True)
 class Document:
-    """The whole report."""
+    """The whole report. ``subtitle`` and ``cards`` may be empty."""
 
     title: str
-    variant: str
+    subtitle: str
     cards: tuple[Card, ...]
     sections: tuple[Section, ...]
 

@@ -68,16 +68,6 @@ class ReportData:
         return [*STAGE_LABELS, *(name for name in found if name not in STAGE_LABELS)]
 
     @property
-    def levels(self) -> list[str]:
-        """Every difficulty level that something is known about, easiest first."""
-        groups = [self.plain_length_by_level]
-        for stage in self.stages:
-            results = self.stage(stage)
-            groups += [results.get(key) or {} for key in ("by_level", "length_by_level", "reflect_rate_by_level")]
-        names = {level for group in groups for level in group}
-        return sorted(names, key=lambda level: (0, int(level), "") if level.isdecimal() else (1, 0, level))
-
-    @property
     def ood_sets(self) -> list[str]:
         """The out-of-domain sets in the order the summary first names them."""
         return list(dict.fromkeys(name for stage in self.stages for name in self.stage(stage).get("ood") or {}))

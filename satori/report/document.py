@@ -4,18 +4,15 @@
 fetch; the page holds its charts and styles itself and runs no script.
 """
 
-from satori.report.behaviour import action_section, length_section
+from satori.report.actions import action_section
+from satori.report.behaviour import length_section
 from satori.report.blocks import Block, Code, Document, Section, Table, Text, Trajectories
+from satori.report.corrections import self_correction_section
 from satori.report.data import VARIANT_LABELS, ReportData
 from satori.report.html_page import render_html
 from satori.report.markdown_page import render_markdown
-from satori.report.results import (
-    accuracy_section,
-    headline_cards,
-    level_section,
-    ood_section,
-    self_correction_section,
-)
+from satori.report.results import accuracy_section, headline_cards, level_section, ood_section
+from satori.report.series import stage_results
 from satori.report.training_course import training_section
 from satori.report.values import number, percent, whole
 
@@ -36,13 +33,15 @@ def build_report(data: ReportData) -> tuple[str, str]:
 
 def compose(data: ReportData) -> Document:
     """The report's parts in reading order."""
+    results = stage_results(data)
+    terms = {name: text for name, text in data.set_descriptions.items() if name not in data.ood_sets}
     sections = (
-        accuracy_section(data),
-        level_section(data),
-        ood_section(data),
-        self_correction_section(data),
-        length_section(data),
-        action_section(data),
+        accuracy_section(results, terms),
+        level_section(results),
+        ood_section(results, data),
+        self_correction_section(results),
+        length_section(results, data),
+        action_section(results, data),
         training_section(data),
         demonstration_section(data),
         trajectory_section(data),

@@ -9,19 +9,8 @@ from itertools import groupby
 from operator import attrgetter
 
 from satori.coat import MetaAction, Step, parse
-from satori.report.blocks import (
-    Block,
-    Card,
-    Code,
-    Document,
-    Figure,
-    Section,
-    Table,
-    Terms,
-    Text,
-    Trajectories,
-    printable,
-)
+from satori.report import blocks
+from satori.report.blocks import Block, Card, Document, Section, Table, printable
 from satori.report.data import SampleTrajectory, stage_label
 from satori.report.style import CSS
 from satori.report.values import DASH
@@ -32,9 +21,11 @@ _OPEN_PER_STAGE = 3
 
 def render_html(document: Document) -> str:
     """The whole page."""
-    title, variant = escape(document.title), escape(document.variant)
+    title = escape(document.title)
+    subtitle = f'<p class="subtitle">{escape(document.subtitle)}</p>\n' if document.subtitle else ""
     links = "".join(f'<a href="#{escape(s.anchor)}">{escape(s.title)}</a>' for s in document.sections)
     cards = "".join(_card(card) for card in document.cards)
+    cards = f'<div class="cards">{cards}</div>\n' if cards else ""
     sections = "\n".join(_section(section) for section in document.sections)
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -50,9 +41,7 @@ def render_html(document: Document) -> str:
 <main>
 <header>
 <h1>{title}</h1>
-<p class="variant">{variant}</p>
-<div class="cards">{cards}</div>
-<nav>{links}</nav>
+{subtitle}{cards}<nav>{links}</nav>
 </header>
 {sections}
 </main>
@@ -79,17 +68,17 @@ def _section(section: Section) -> str:
 
 def _block(block: Block) -> str:
     match block:
-        case Text(text, note):
+        case blocks.Text(text, note):
             return f'<p class="note">{escape(text)}</p>' if note else f"<p>{escape(text)}</p>"
-        case Terms(items):
+        case blocks.Terms(items):
             return "<dl>" + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in items) + "</dl>"
-        case Table():
+        case blocks.Table():
             return _table(block)
-        case Figure(svg, caption):
+        case blocks.Figure(svg, caption):
             return f'<figure><div class="chart">{svg}</div><figcaption>{escape(caption)}</figcaption></figure>'
-        case Trajectories(items):
+        case blocks.Trajectories(items):
             return _trajectories(items)
-        case Code(summary, text):
+        case blocks.Code(summary, text):
             return f'<details class="code"><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>'
 
 

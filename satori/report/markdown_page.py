@@ -8,18 +8,8 @@ import html
 import re
 
 from satori.coat import parse, render
-from satori.report.blocks import (
-    Block,
-    Code,
-    Document,
-    Figure,
-    Section,
-    Table,
-    Terms,
-    Text,
-    Trajectories,
-    printable,
-)
+from satori.report import blocks
+from satori.report.blocks import Block, Document, Section, Table, printable
 from satori.report.data import SampleTrajectory, stage_label
 from satori.report.values import DASH
 
@@ -29,14 +19,15 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]#|~$])")
 def render_markdown(document: Document) -> str:
     """The whole report."""
     rows = tuple((card.label, card.value, ", ".join(card.details)) for card in document.cards)
+    has_charts = any(isinstance(block, blocks.Figure) for section in document.sections for block in section.blocks)
     parts = [
         f"# {escape(document.title)}",
-        f"**{escape(document.variant)}**",
-        _table(Table(("Key figure", "Value", "Details"), rows, "")),
-        "The charts are in `report.html`.",
+        f"**{escape(document.subtitle)}**" if document.subtitle else "",
+        _table(Table(("Key figure", "Value", "Details"), rows, "")) if rows else "",
+        "The charts are in the HTML report." if has_charts else "",
         *(_section(section) for section in document.sections),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def escape(text: str) -> str:
@@ -60,17 +51,17 @@ def _section(section: Section) -> str:
 
 def _block(block: Block) -> str:
     match block:
-        case Text(text, note):
+        case blocks.Text(text, note):
             return f"> {escape(text)}" if note else escape(text)
-        case Terms(items):
+        case blocks.Terms(items):
             return "\n".join(f"- **{escape(name)}**: {escape(text)}" for name, text in items)
-        case Table():
+        case blocks.Table():
             return _table(block)
-        case Figure():
+        case blocks.Figure():
             return ""
-        case Trajectories(items):
+        case blocks.Trajectories(items):
             return "\n\n".join(_trajectory(sample) for sample in items)
-        case Code(summary, text):
+        case blocks.Code(summary, text):
             return f"<details><summary>{escape(summary)}</summary>\n\n{fence(text, 'yaml')}\n\n</details>"
 
 

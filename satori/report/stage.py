@@ -5,8 +5,10 @@ from itertools import groupby
 from pathlib import Path
 
 from satori.coat import searches
-from satori.evaluation.analyses import EvaluatedResponse, by_level, mean_plain_length, summarize
-from satori.evaluation.stage import HARDER_SET, MAIN_SET, MODELS, read_responses
+from satori.evaluation.analyses import by_level, mean_plain_length, summarize
+from satori.evaluation.records import EvaluatedResponse
+from satori.evaluation.runner import read_responses
+from satori.evaluation.stage import HARDER_SET, MAIN_SET, MODELS
 from satori.recipe import dump_recipe
 from satori.report.data import ReportData, SampleTrajectory
 from satori.report.document import build_report

@@ -24,7 +24,7 @@ body {
 }
 main { max-width: 1100px; margin: 0 auto; padding: 40px 24px 80px; }
 h1 { font-size: 32px; line-height: 1.2; letter-spacing: -0.02em; margin: 0 0 8px; overflow-wrap: anywhere; }
-.variant {
+.subtitle {
   display: inline-block; margin: 0; padding: 3px 12px; border-radius: 99px; font-size: 14px; font-weight: 600;
   color: var(--accent); border: 1px solid var(--accent);
 }

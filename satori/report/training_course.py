@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from satori.report import charts
 from satori.report.blocks import Block, Figure, Section, Table, Text
-from satori.report.charts import LINE_COLOURS, Line, Panel
+from satori.report.canvas import LINE_COLOURS
+from satori.report.charts import Line, Panel
 from satori.report.data import ReportData, stage_label
 from satori.report.values import buckets, decimal, mean, number, percent, significant
 
@@ -73,6 +74,11 @@ def stretch_table(records: Records, columns: Columns, caption: str) -> Table:
         cells = [write(mean(number(record, key) for record in stretch)) for key, (_, write) in columns.items()]
         rows.append((_steps(stretch), *cells))
     return Table(("Steps", *(name for name, _ in columns.values())), tuple(rows), caption, folded=True)
+
+
+def stretch_tables(data: ReportData, columns: Columns, caption: str) -> list[Table]:
+    """Such a table for each round; the caption ends with the round's name."""
+    return [stretch_table(data.rl_metrics[name], columns, f"{caption} {stage_label(name)}.") for name in data.rl_rounds]
 
 
 def _steps(stretch: Records) -> str:

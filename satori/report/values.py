@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-DASH = "—"
+DASH = "–"
 
 
 def number(data: Any, *keys: str) -> float | None:
@@ -43,6 +43,16 @@ def percent_range(pair: tuple[float, float] | None) -> str:
 def percent_with_range(value: float | None, pair: tuple[float, float] | None) -> str:
     """A rate with its interval in brackets, without brackets where the interval is unknown."""
     return percent(value) if value is None or pair is None else f"{percent(value)} ({percent_range(pair)})"
+
+
+def count_with_share(count: float | None, share: float | None) -> str:
+    """``308 (99.7%)``; without brackets where the share is unknown."""
+    return whole(count) if count is None or share is None else f"{whole(count)} ({percent(share)})"
+
+
+def p_value(p: float) -> str:
+    """Three decimals, below which only that it is smaller."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def points(value: float | None, before: float | None) -> str:

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from satori.coat import EXPLORE_OPENERS, REFLECT_OPENERS, MetaAction, Step, check_steps, count_actions, render
 from satori.config import Settings, derive_seed
-from satori.grading import Verdict, grade
+from satori.grading import Grade, Status, grade
 from satori.synthesis.agents import Critic, Generator, Mistake, PartialSolution, RewardModel, Steps, Verification
 from satori.types import Problem
 
@@ -118,15 +118,15 @@ def synthesize(
     for attempt in range(settings.critic_rounds):
         wrong: list[_Draft] = []
         for draft in _continue(pending, generator, derive_seed(seed, "continue", attempt)):
-            verdict = grade("\n".join(draft.plain), draft.problem.answer).verdict
+            status = _grade(draft.plain, draft.problem).status
             if any(count_actions(step).total() for step in draft.plain):
                 dropped[Dropped.SPELLED_ACTION] += 1
-            elif verdict is Verdict.CORRECT:
+            elif status is Status.CORRECT:
                 done.append(draft)
-            elif verdict is Verdict.NO_ANSWER:
-                dropped[Dropped.INVALID_CONTINUATION] += 1
-            else:
+            elif status is Status.WRONG:
                 wrong.append(draft)
+            else:
+                dropped[Dropped.INVALID_CONTINUATION] += 1
         if attempt + 1 < settings.critic_rounds:
             pending = [*_correct(wrong, critic, rng, dropped)]
         else:
@@ -135,15 +135,20 @@ def synthesize(
 
 
 def _split(problem: Problem, sampled: Sequence[Steps], dropped: Counter[str]) -> tuple[list[Steps], list[Steps]]:
-    """Correct and incorrect solutions; those without an answer are dropped."""
-    by_verdict: dict[Verdict, list[Steps]] = {verdict: [] for verdict in Verdict}
+    """Correct and incorrect solutions; those without an answer that can be judged are dropped."""
+    by_status: dict[Status, list[Steps]] = {status: [] for status in Status}
     for steps in sampled:
         if any(count_actions(step).total() for step in steps):
             dropped[Dropped.SPELLED_ACTION] += 1
         else:
-            by_verdict[grade("\n".join(steps), problem.answer).verdict].append(steps)
-    dropped[Dropped.INVALID_SOLUTION] += len(by_verdict[Verdict.NO_ANSWER])
-    return by_verdict[Verdict.CORRECT], by_verdict[Verdict.WRONG]
+            by_status[_grade(steps, problem).status].append(steps)
+    correct, wrong = by_status[Status.CORRECT], by_status[Status.WRONG]
+    dropped[Dropped.INVALID_SOLUTION] += sum(map(len, by_status.values())) - len(correct) - len(wrong)
+    return correct, wrong
+
+
+def _grade(steps: Steps, problem: Problem) -> Grade:
+    return grade("\n".join(steps), problem.answer, problem.form)
 
 
 def _with_continue(steps: Steps, position: int) -> tuple[Step, ...]:
@@ -155,7 +160,7 @@ def _with_continue(steps: Steps, position: int) -> tuple[Step, ...]:
 
 def _restated(draft: _Draft) -> str:
     """The answer once more, where the reviewed solution is complete: what follows a restart must stand by itself."""
-    answer = grade("\n".join(draft.plain), draft.problem.answer).answer
+    answer = _grade(draft.plain, draft.problem).answer
     return "" if answer is None else f" \\boxed{{{answer}}}"
 
 
@@ -213,7 +218,7 @@ def _continue(
 
     A complete solution ends with the review that verified it, and a correction that completes one ends it.
     """
-    answers = [grade(_fresh_text(draft, review), draft.problem.answer).answer for draft, review in pending]
+    answers = [_grade((_fresh_text(draft, review),), draft.problem).answer for draft, review in pending]
     unfinished = [pair for pair, answer in zip(pending, answers, strict=True) if answer is None]
     partials = [PartialSolution(draft.problem, draft.plain, review) for draft, review in unfinished]
     continuations = iter(generator.continue_from(partials, seed))

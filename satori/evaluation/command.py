@@ -1,0 +1,208 @@
+"""``satori evaluate --model``, ``regrade``, ``compare`` and ``gold-check``: any model on any benchmarks.
+
+An evaluation folder holds ``evaluation.json`` (what was asked), ``responses.jsonl`` (every response, graded),
+``analysis.json`` (every analysis, by benchmark) and the same for reading in ``results.md`` and ``results.html``. The
+model's prompts are those of training (paper section 1), one template for all benchmarks; greedy and one sample unless
+asked otherwise (paper D.4).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import Field
+from rich.console import Console
+from transformers import PreTrainedTokenizerBase
+
+from satori.benchmarks.base import Loaded, ProblemSet
+from satori.benchmarks.gold_check import GoldCheck, check_gold
+from satori.benchmarks.registry import GROUPS, parse_benchmarks
+from satori.benchmarks.rows import BenchmarkError, MissingFileError
+from satori.coat import encode_prompt
+from satori.config import Settings
+from satori.engines.base import Sampling
+from satori.engines.torch_engine import TorchEngine
+from satori.evaluation.analyses import analyse
+from satori.evaluation.compare import Run, compare
+from satori.evaluation.records import EvaluatedResponse, to_row
+from satori.evaluation.runner import read_responses, regrade, respond
+from satori.grading import grade_all
+from satori.models import load_any_policy, load_reward_model
+from satori.progress import Display
+from satori.report.analysis import analysis_document
+from satori.report.comparison import comparison_document
+from satori.report.gold import gold_document
+from satori.report.html_page import render_html
+from satori.report.markdown_page import render_markdown
+from satori.report.terminal import render_terminal
+from satori.run_folder import ArtifactError, RunFolder, differences, write_jsonl, write_text
+from satori.scoring import reward_logits
+
+RESPONSES = "responses.jsonl"
+ASKED = "evaluation.json"
+
+
+class Evaluation(Settings):
+    """What is asked of ``satori evaluate --model``."""
+
+    model: str
+    """A checkpoint folder or a hub id."""
+    benchmarks: tuple[str, ...] = ("all",)
+    data: str | None = None
+    """A folder of benchmark files; without one they come from the hub."""
+    samples: int = Field(default=1, gt=0)
+    temperature: float = Field(default=0.0, ge=0.0)
+    max_new_tokens: int = Field(default=2048, gt=0)
+    limit: int | None = Field(default=None, gt=0)
+    """Only the first so many problems of each benchmark."""
+    reward_model: str | None = None
+    """A checkpoint folder; scores every response, for best-of-k."""
+    seed: int = Field(default=0, ge=0)
+    trust_remote_code: bool = False
+    rows: int = Field(default=64, gt=0)
+    """Sequences generated at a time."""
+
+
+def evaluate_model(asked: Evaluation, out: Path, console: Console) -> None:
+    """Evaluate a model and write the evaluation folder; a folder of the same evaluation is completed.
+
+    Raises ArtifactError for a folder of another evaluation, BenchmarkError for benchmarks that cannot be loaded.
+    """
+    with RunFolder(out).held():
+        _remember(asked, out)
+        sets = [(one, one.load(Path(asked.data) if asked.data else None)) for one in parse_benchmarks(asked.benchmarks)]
+        for one, loaded in sets:
+            for complaint in loaded.complaints:
+                console.print(f"{one.name}: {complaint}", markup=False)
+        problems = [(one.name, problem) for one, loaded in sets for problem in loaded.problems[: asked.limit]]
+        model, tokenizer = load_any_policy(asked.model, asked.trust_remote_code)
+        stops = getattr(model.generation_config, "eos_token_id", None)
+        also_stop = stops if isinstance(stops, list) else [stops] if stops is not None else []
+        engine = TorchEngine(model, tokenizer.eos_token_id, asked.rows, also_stop)
+        sampling = Sampling(temperature=asked.temperature, max_new_tokens=asked.max_new_tokens)
+        length = getattr(model.config, "max_position_embeddings", None)
+        with Display(console) as display:
+            task = display.task("evaluate")
+            task.start(len(problems) * asked.samples)
+            responses = respond(
+                engine, tokenizer, problems, asked.samples, sampling, asked.seed, out / RESPONSES, length, task.advance
+            )
+            if asked.reward_model:
+                task.note("reward model")
+                responses = score(responses, tokenizer, Path(asked.reward_model))
+                write_jsonl(out / RESPONSES, map(to_row, responses))
+            task.finish(f"{len(responses)} responses")
+        write_results(responses, out, console)
+
+
+def _remember(asked: Evaluation, out: Path) -> None:
+    """Write down what is asked; refuse a folder where something else was."""
+    path, wanted = out / ASKED, asked.model_dump(mode="json")
+    if path.exists():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ArtifactError(f"{path}: not valid JSON ({error})") from error
+        if lines := differences(found, wanted):
+            raise ArtifactError(f"{out} holds another evaluation ({'; '.join(lines)}); use another --out")
+    write_text(path, json.dumps(wanted, indent=2) + "\n")
+
+
+def score(
+    responses: Sequence[EvaluatedResponse], tokenizer: PreTrainedTokenizerBase, reward_model: Path
+) -> list[EvaluatedResponse]:
+    """The responses with the reward model's logits. Both models must share the tokenizer."""
+    end = [tokenizer.eos_token_id]
+    sequences = [
+        (
+            encode_prompt(tokenizer, r.question),
+            tokenizer.encode(r.response, add_special_tokens=False) + (end if r.finished else []) or end,
+        )
+        for r in responses
+    ]
+    logits = reward_logits(load_reward_model(reward_model), sequences)
+    return [replace(r, score=logit) for r, logit in zip(responses, logits, strict=True)]
+
+
+def write_results(responses: Sequence[EvaluatedResponse], out: Path, console: Console) -> None:
+    """Analyses and tables of an evaluation's responses, into its folder and onto the terminal."""
+    sets = by_set(responses)
+    results = {name: analyse(group) for name, group in sets.items()}
+    write_text(out / "analysis.json", json.dumps(results, indent=2) + "\n")
+    document = analysis_document(f"Satori: {out.name}", results)
+    write_text(out / "results.html", render_html(document))
+    write_text(out / "results.md", render_markdown(document))
+    console.print(render_terminal(document))
+    console.print(render_terminal(comparison_document(compare([Run(out.name, sets)]), "Beside the paper")))
+
+
+def regrade_folder(out: Path, console: Console) -> None:
+    """Grade an evaluation's saved responses again, and write its results anew; no model is needed."""
+    with RunFolder(out).held():
+        before = read_responses(out / RESPONSES)
+        after = regrade(before)
+        changed = [
+            (old, new)
+            for old, new in zip(before, after, strict=True)
+            if (old.status, old.answers) != (new.status, new.answers)
+        ]
+        write_jsonl(out / RESPONSES, map(to_row, after))
+        write_results(after, out, console)
+    console.print(f"{len(changed)} of {len(after)} responses are graded differently now")
+    for old, new in changed[:20]:
+        line = f"{new.set_name} {new.problem_id} sample {new.sample}: {old.status} -> {new.status}"
+        console.print(line, markup=False, highlight=False)
+
+
+def compare_folders(folders: Sequence[Path], out: Path | None, console: Console) -> None:
+    """The paper's tables with a row for every folder, and paired tests between them."""
+    runs = [run for folder in folders for run in read_runs(folder)]
+    document = comparison_document(compare(runs))
+    if out:
+        write_text(out.with_suffix(".html"), render_html(document))
+        write_text(out.with_suffix(".md"), render_markdown(document))
+    console.print(render_terminal(document))
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """The run of an evaluation folder, or one for every model of a pipeline's run folder."""
+    if (folder / RESPONSES).exists():
+        return [Run(folder.name, by_set(read_responses(folder / RESPONSES)))]
+    files = sorted((folder / "evaluation").glob("*.jsonl"))
+    if not files:
+        raise ArtifactError(f"{folder} holds neither {RESPONSES} nor evaluation/*.jsonl: nothing was evaluated there")
+    return [Run(f"{folder.name}/{path.stem}", by_set(read_responses(path))) for path in files]
+
+
+def by_set(responses: Sequence[EvaluatedResponse]) -> Mapping[str, list[EvaluatedResponse]]:
+    sets: dict[str, list[EvaluatedResponse]] = {}
+    for response in responses:
+        sets.setdefault(response.set_name, []).append(response)
+    return sets
+
+
+def check_gold_answers(words: Sequence[str], data: Path | None, out: Path | None, console: Console) -> bool:
+    """Grade every benchmark's own gold answers, and others' in their place. True where all rates are reached.
+
+    A benchmark of a group (``all``) that the folder has no file for is said to be left out; one asked for by name must
+    be there.
+    """
+    named = [word for text in words for word in text.split(",") if word not in GROUPS]
+    sets: list[tuple[ProblemSet, Loaded]] = []
+    missing: list[str] = []
+    for one in parse_benchmarks(words):
+        try:
+            sets.append((one, one.load(data)))
+        except MissingFileError:
+            if one.name in named:
+                raise
+            missing.append(one.name)
+    if not sets:
+        raise BenchmarkError(f"{data} holds none of the benchmarks asked for")
+    check: GoldCheck = check_gold(sets, grade_all)
+    document = gold_document(check, missing)
+    if out:
+        write_text(out, render_markdown(document))
+    console.print(render_terminal(document))
+    return check.passed

@@ -1,0 +1,188 @@
+"""A model over sets of problems: every response graded and saved as it is finished, so that nothing is done twice.
+
+Responses are appended to a JSON-lines file; after an interruption the same call goes on with those that are missing,
+and the finished file is put in the order of the problems, so it does not show where it was interrupted. Greedy
+responses depend on their prompt alone. Sampled ones depend on the chunk that they are drawn in: a chunk that misses
+one is drawn again as a whole, and what was saved of it stays.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from satori.coat import encode_prompt
+from satori.config import derive_seed
+from satori.engines.base import Engine, Sampling
+from satori.evaluation.records import EvaluatedResponse, from_row, to_row
+from satori.grading import grade, grade_all
+from satori.run_folder import ArtifactError, append_jsonl, read_jsonl, write_jsonl
+from satori.sampling import decode_response
+from satori.types import Completion, FinishReason, Problem
+
+_CHUNK = 2048
+_GRADING_THREADS = 4
+
+Key = tuple[str, str, int]
+"""Set, problem id, sample."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One response that is wanted."""
+
+    set_name: str
+    problem: Problem
+    sample: int
+
+    @property
+    def key(self) -> Key:
+        return self.set_name, self.problem.id, self.sample
+
+
+def respond(
+    engine: Engine,
+    tokenizer: PreTrainedTokenizerBase,
+    problems: Sequence[tuple[str, Problem]],
+    samples: int,
+    sampling: Sampling,
+    seed: int,
+    path: Path,
+    context_length: int | None = None,
+    on_done: Callable[[int], None] = lambda newly: None,
+) -> list[EvaluatedResponse]:
+    """``samples`` responses to each (set name, problem), graded, in order; ``path`` holds what is done so far.
+
+    ``on_done`` is told how many more are done; first, how many were saved before. A prompt that leaves no room for
+    ``max_new_tokens`` in a context of ``context_length`` tokens gets an empty unfinished response. Raises ArtifactError
+    for a broken file.
+    """
+    wanted = [Asked(name, problem, sample) for name, problem in problems for sample in range(samples)]
+    saved = {record_key(record): record for record in recover(path)}
+    if strange := sorted(saved.keys() - {asked.key for asked in wanted}):
+        raise ArtifactError(f"{path} has a response to {strange[0]}, which is not asked for; use another folder")
+    on_done(len(saved))
+    graded: list[Future[EvaluatedResponse]] = []
+    with ThreadPoolExecutor(_GRADING_THREADS) as threads:
+        try:
+            for asked, completion in _completions(
+                engine, tokenizer, wanted, set(saved), sampling, seed, context_length
+            ):
+                graded.append(threads.submit(evaluate, tokenizer, asked, completion))
+                graded = _save_finished(graded, path, saved, on_done, wait=False)
+        finally:  # also when interrupted: what is generated is kept
+            _save_finished(graded, path, saved, on_done, wait=True)
+    ordered = [saved[asked.key] for asked in wanted]
+    write_jsonl(path, map(to_row, ordered))
+    return ordered
+
+
+def _completions(
+    engine: Engine,
+    tokenizer: PreTrainedTokenizerBase,
+    wanted: Sequence[Asked],
+    saved: set[Key],
+    sampling: Sampling,
+    seed: int,
+    context_length: int | None,
+) -> Iterator[tuple[Asked, Completion]]:
+    """Completions of what is not saved yet, as they finish."""
+    greedy = sampling.temperature == 0
+    size = len(wanted) if greedy else _CHUNK
+    for number, start in enumerate(range(0, len(wanted), max(1, size))):
+        chunk = wanted[start : start + size]
+        if all(asked.key in saved for asked in chunk):
+            continue
+        chunk = [asked for asked in chunk if not greedy or asked.key not in saved]
+        prompts = [encode_prompt(tokenizer, asked.problem.question) for asked in chunk]
+        room = None if context_length is None else context_length - sampling.max_new_tokens
+        fitting = [i for i, prompt in enumerate(prompts) if room is None or len(prompt) <= room]
+        for i in sorted(set(range(len(chunk))) - set(fitting)):
+            if chunk[i].key not in saved:
+                yield chunk[i], Completion((), FinishReason.LENGTH)
+        for i, completion in engine.generate(
+            [prompts[i] for i in fitting], sampling, derive_seed(seed, "responses", number)
+        ):
+            if chunk[fitting[i]].key not in saved:
+                yield chunk[fitting[i]], completion
+
+
+def _save_finished(
+    graded: list[Future[EvaluatedResponse]],
+    path: Path,
+    saved: dict[Key, EvaluatedResponse],
+    on_done: Callable[[int], None],
+    wait: bool,
+) -> list[Future[EvaluatedResponse]]:
+    """Append what is graded to the file; returns what is not."""
+    left = []
+    for future in graded:
+        if wait or future.done():
+            record = future.result()
+            append_jsonl(path, to_row(record))
+            saved[record_key(record)] = record
+            on_done(1)
+        else:
+            left.append(future)
+    return left
+
+
+def evaluate(tokenizer: PreTrainedTokenizerBase, asked: Asked, completion: Completion) -> EvaluatedResponse:
+    """The record of one completion."""
+    problem, text = asked.problem, decode_response(tokenizer, completion)
+    result = grade(text, problem.answer, problem.form)
+    plain = tokenizer.encode("\n".join(problem.solution), add_special_tokens=False)
+    return EvaluatedResponse(
+        problem_id=problem.id,
+        set_name=asked.set_name,
+        level=problem.level,
+        question=problem.question,
+        gold=problem.answer,
+        form=problem.form,
+        sample=asked.sample,
+        response=text,
+        tokens=len(completion.token_ids),
+        finished=completion.finish_reason is FinishReason.STOP,
+        status=result.status,
+        answers=result.answers,
+        found=result.found,
+        plain_tokens=len(plain) + 1 if problem.solution else 0,
+    )
+
+
+def record_key(record: EvaluatedResponse) -> Key:
+    return record.set_name, record.problem_id, record.sample
+
+
+def read_responses(path: Path) -> list[EvaluatedResponse]:
+    """The responses of a file. Raises ArtifactError naming the file, line and key of what cannot be read."""
+    records = []
+    for number, row in enumerate(read_jsonl(path), start=1):
+        try:
+            records.append(from_row(row))
+        except ValueError as error:
+            raise ArtifactError(f"{path}, line {number}: {error}") from error
+    return records
+
+
+def recover(path: Path) -> list[EvaluatedResponse]:
+    """The responses of a file that may not exist, and whose last line may have been cut off: that line is dropped."""
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    return read_responses(path)
+
+
+def regrade(records: Sequence[EvaluatedResponse]) -> list[EvaluatedResponse]:
+    """The same responses graded again; the model is not needed."""
+    results = grade_all((record.response, record.gold, record.form) for record in records)
+    return [
+        replace(record, status=result.status, answers=result.answers, found=result.found)
+        for record, result in zip(records, results, strict=True)
+    ]

@@ -1,0 +1,175 @@
+"""Reading the simple kinds of answers: numbers, letters, labels, Python literals, table cells.
+
+Each reader gives a value to compare, or None for what is no answer of its kind. Nothing a model wrote is evaluated; no
+reader accepts a substring; characters that cannot be seen make a text unreadable.
+"""
+
+import ast
+import re
+import string
+import unicodedata
+from collections.abc import Sequence
+from decimal import ROUND_HALF_UP, Decimal
+from fractions import Fraction
+
+_PLAIN = r"(?:\d{1,40}|\d{1,3}(?:,\d{3}){1,12})(?:\.\d{1,40})?|\.\d{1,40}"
+_NUMBER = re.compile(rf"[+-]?(?:{_PLAIN})", re.ASCII)
+_FRACTION = re.compile(
+    rf"([+-]?)(?:\\[dtc]?frac\{{({_PLAIN})\}}\{{({_PLAIN})\}}|({_PLAIN})\s?/\s?({_PLAIN}))", re.ASCII
+)
+_UNIT_WORDS = re.compile(r"([^a-zA-Z]*\d\.?)\s{0,3}([a-zA-Z]+\.?(?:[ -][a-zA-Z]+\.?){0,4})", re.ASCII)
+"""A number and up to five words."""
+SCALES = re.compile(
+    r"\b(?:(?:hundred|thousand|million|billion|trillion|dozen|pair|third|quarter|half|halve)s?|[a-fijkn-rt-z])\b", re.I
+)
+"""Words after a number that change its value, and letters that may be variables: no units."""
+_TEXT_COMMAND = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit|texttt|mbox|textrm)\s?\{([^{}]*)\}")
+_LETTER = re.compile(r"\(?([A-J])(?:[).:]{0,2}|[).:]{1,2}\s.*)", re.DOTALL)
+_OTHER_LETTER = re.compile(r"\b[A-J]\b[).:]|\b(?:or|and)\s\(?[A-J]\b")
+_LONGEST_LITERAL = 4000
+_DEEPEST_LITERAL = 60
+_CELL_NUMBER = re.compile(r"[$£€]?\s?([+-]?(?:\d{1,30}|\d{1,3}(?:,\d{3}){1,9})(?:\.\d{1,20})?)\s?(%?)", re.ASCII)
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def unseen(text: str) -> bool:
+    """Whether a text holds characters that cannot be seen: controls, direction marks, lone surrogates, private ones."""
+    return any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Cn") and c not in "\n\t\r" for c in text)
+
+
+def unwrap_text(text: str) -> str:
+    """``\\text{yes}`` as ``yes``; dollar signs around the whole left out."""
+    return _TEXT_COMMAND.sub(r"\1", text).strip().strip("$").strip()
+
+
+def parse_number(text: str) -> Fraction | None:
+    """A plain decimal number, with or without thousands separators; None for anything else."""
+    text = text.strip().removeprefix("$").removesuffix("$").strip()
+    return Fraction(text.replace(",", "")) if _NUMBER.fullmatch(text) else None
+
+
+def parse_rational(text: str) -> Fraction | None:
+    """A plain number, or one such number over another."""
+    if match := _FRACTION.fullmatch(text.strip()):
+        sign, *parts = match.groups()
+        over, under = (Fraction(part.replace(",", "")) for part in parts if part is not None)
+        return (-over if sign == "-" else over) / under if under else None
+    return parse_number(text)
+
+
+def read_number(text: str) -> Fraction | None:
+    """A number as people box it: with a currency sign, a percent sign or unit words; None for anything else.
+
+    Words that scale the number (5 million, 3 dozen) leave it unread, and so does everything left to work out.
+    """
+    if unseen(text):
+        return None
+    text = unwrap_text(text).replace("{,}", ",").replace("\\!", "").replace("\\,", " ").replace("\\$", "$")
+    text = re.sub(r"\s*(?:\\?%|\^\{?\\circ\}?|°)$", "", text.strip()).strip()
+    text = re.sub(r"^([+-]?)\s?\$", r"\1", text)
+    if (number := parse_rational(text)) is not None:
+        return number
+    match = _UNIT_WORDS.fullmatch(text)
+    return parse_rational(match.group(1)) if match and not SCALES.search(match.group(2)) else None
+
+
+def read_choice(text: str) -> str | None:
+    """The letter of ``B``, ``(B)``, ``B.`` or ``B) what it says``; None where several letters are named, or none."""
+    text = unwrap_text(text)
+    match = _LETTER.fullmatch(text)
+    if unseen(text) or not match or _OTHER_LETTER.search(text, match.end(1) + 1):
+        return None
+    return match.group(1)
+
+
+def read_label(text: str, labels: Sequence[str]) -> str | None:
+    """The label that the whole text is, in its first spelling; case and punctuation at the ends do not matter."""
+    plain = unwrap_text(text).strip(string.punctuation + string.whitespace).casefold()
+    for label in labels:
+        spellings = label.split("|")
+        if plain in (spelling.casefold() for spelling in spellings):
+            return spellings[0]
+    return None
+
+
+def read_literal(text: str) -> object | None:
+    """A Python literal as a value that compares with ``==`` and keeps True apart from 1; None where it is none.
+
+    The value is wrapped, so that the literal ``None`` is not mistaken for an unreadable text.
+    """
+    for candidate in (text.strip(), _unescape(text)):
+        if len(candidate) > _LONGEST_LITERAL or "\0" in candidate or _depth(candidate) > _DEEPEST_LITERAL:
+            return None
+        try:
+            return ("literal", _tagged(ast.literal_eval(candidate)))
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue
+    return None
+
+
+def _unescape(text: str) -> str:
+    """A literal as it stands in a LaTeX box: text commands unwrapped, braces and underscores no longer escaped."""
+    return re.sub(r"\\([{}_#$%&])", r"\1", unwrap_text(text)).strip("`").strip()
+
+
+def _depth(text: str) -> int:
+    depth = deepest = 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        deepest = max(deepest, depth)
+    return max(deepest, *(len(run) for run in re.findall(r"[-+~ ]+", text) or [""]))
+
+
+def _tagged(value: object) -> object:
+    """``value`` with booleans and containers told apart, hashable where ``value`` is."""
+    match value:
+        case bool():
+            return ("bool", value)
+        case list():
+            return ("list", [_tagged(v) for v in value])
+        case tuple():
+            return ("tuple", tuple(_tagged(v) for v in value))
+        case set() | frozenset():
+            return ("set", frozenset(_tagged(v) for v in value))
+        case dict():
+            return ("dict", {_tagged(k): _tagged(v) for k, v in value.items()})
+    return value
+
+
+def same_cell(answer: str, gold: str) -> bool:
+    """Equal as table cells: numbers after rounding the answer to the gold's decimals, text after TableBench's
+    normalisation (case, punctuation, articles and spaces do not matter), lists part by part, in order.
+
+    The benchmark's own script takes the points and commas out of numbers before comparing, so that 1.06 equals 10.6;
+    this one does not, and it gives no part of a point for part of a list.
+    """
+    answer, gold = unwrap_text(answer), unwrap_text(gold)
+    if unseen(answer):
+        return False
+    whole = _same_cell_number(answer, gold)
+    if whole is not None:
+        return whole
+    answers, golds = ([p.strip() for p in re.split(r",(?!\d{3}\b)|,(?=\s)", t) if p.strip()] for t in (answer, gold))
+    return len(answers) == len(golds) and all(map(_same_part, answers, golds))
+
+
+def _same_part(answer: str, gold: str) -> bool:
+    same = _same_cell_number(answer, gold)
+    return _cell_text(answer) == _cell_text(gold) != "" if same is None else same
+
+
+def _same_cell_number(answer: str, gold: str) -> bool | None:
+    """None where the gold is no number."""
+    gold_match, match = (_CELL_NUMBER.fullmatch(text.replace("\\", "").strip()) for text in (gold, answer))
+    if not gold_match:
+        return None
+    if not match:
+        return False
+    wanted, given = (Decimal(m.group(1).replace(",", "")) for m in (gold_match, match))
+    places = Decimal(1).scaleb(int(wanted.as_tuple().exponent))
+    return given.quantize(places, rounding=ROUND_HALF_UP) == wanted
+
+
+def _cell_text(text: str) -> str:
+    return " ".join(_ARTICLES.sub(" ", text.casefold().translate(_PUNCTUATION)).split())
