@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     everything.add_argument("recipe", help="a shipped recipe's name, or a YAML file")
     for command, text in _STAGE_HELP.items():
         stage = _stage_parser(commands, command, text, command)
-        stage.add_argument("recipe", nargs="?", help="default: the recipe the run folder was made with, else tiny")
+        stage.add_argument("--recipe", help="default: the recipe the run folder was made with, else tiny")
         if command == "rl":
             stage.add_argument("--round", type=int, choices=(1, 2), default=1, help="default: 1")
         if command == "evaluate":

@@ -16,8 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
+_AS_JSON_ESCAPES = "backslashreplace"
+"""Half of a surrogate pair, which a model may say, has no UTF-8; it is written the way JSON escapes it."""
 
 
 class ArtifactError(ValueError):
@@ -42,7 +44,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
     """Write records to a file aside and rename it into place."""
     aside = path.with_name(path.name + ".writing")
-    with aside.open("w", encoding="utf-8") as lines:
+    with aside.open("w", encoding="utf-8", errors=_AS_JSON_ESCAPES) as lines:
         lines.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     aside.replace(path)
 
@@ -56,7 +58,7 @@ def write_text(path: Path, text: str) -> None:
 
 def append_jsonl(path: Path, record: dict[str, Any]) -> None:
     """Append one record, such as a step's metrics."""
-    with path.open("a", encoding="utf-8") as lines:
+    with path.open("a", encoding="utf-8", errors=_AS_JSON_ESCAPES) as lines:
         lines.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 

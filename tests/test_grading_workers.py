@@ -27,7 +27,7 @@ KINDS = (
 GOLDS = {AnswerKind.CHOICE: "C", AnswerKind.LABEL: "True", AnswerKind.LITERAL: "'3'"}
 SLOW = r"\boxed{x \leq (a+b+c+d)^{60}}"
 """Nothing refuses this before the symbolic comparison, which does not come back."""
-SLOW_GOLD = r"x \leq a"
+SLOW_GOLD = r"x \leq (a+b)^{60}"
 HOSTILE = {
     "tower of powers": r"\boxed{9^{9^{9^{9}}}}",
     "tower without braces": r"\boxed{9^9^9^9}",
@@ -37,6 +37,7 @@ HOSTILE = {
     "large binomial": r"\boxed{\binom{10^{12}}{5^{17}}}",
     "endless sum": r"\boxed{\sum_{n=1}^{10^{100}} n^{n}}",
     "expansion": r"\boxed{(a+b+c+d+f)^{99999}}",
+    "expansion of a relation": r"\boxed{x \leq (a+b)^{15}(c+d+f)^{15}(g+h+k)^{15}}",
     "a million nested braces": "\\boxed{" + "{" * 1_000_000 + "3" + "}" * 1_000_000 + "}",
     "a million open braces": "\\boxed{3}" + "{" * 1_000_000 + "\\boxed{4}",
     "a million brackets": "\\boxed{" + "(" * 1_000_000,
@@ -148,7 +149,7 @@ SCRIPT = """
     from satori.grading.pool import pool
     LATEX = AnswerForm(AnswerKind.LATEX)
     grade("\\\\boxed{x+1}", "1+x", LATEX, deadline=2.0)
-    slow = r"\\boxed{x \\leq (a+b+c+d)^{60}}", r"x \\leq a", LATEX, 2.0
+    slow = r"\\boxed{x \\leq (a+b+c+d)^{60}}", r"x \\leq (a+b)^{60}", LATEX, 2.0
     threading.Thread(target=grade, args=slow, daemon=True).start()
     time.sleep(0.3)
     print(*(w._process.pid for w in pool(2.0)._all), flush=True)

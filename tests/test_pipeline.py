@@ -116,7 +116,7 @@ def test_a_stage_by_itself_refuses_what_another_configuration_made_two_stages_be
     out = tmp_path / "mixed"
     shutil.copytree(finished, out)
     shutil.rmtree(out / "rl_1")
-    assert main(["rl", *arguments(out, synthesis__temperature=0.123)[1:]]) == 2
+    assert main(["rl", "--recipe", *arguments(out, synthesis__temperature=0.123)[1:]]) == 2
     assert "synthesis.temperature: 0.8 there, 0.123 asked for" in capsys.readouterr().err
     assert not (out / "rl_1").exists()
 
@@ -170,7 +170,7 @@ def test_pretraining_from_scratch_writes_a_loadable_base(tmp_path):
 
     settings = {"from_scratch": "true", "steps": "3", "hidden_size": "32", "layers": "1", "tokens_per_step": "500"}
     options = [part for key, value in settings.items() for part in (f"--pretrain.{key}", value)]
-    assert main(["pretrain", "tiny", "--out", str(tmp_path), *options]) == 0
+    assert main(["pretrain", "--out", str(tmp_path), *options]) == 0
     assert load_policy(tmp_path / "base").config.hidden_size == 32
     assert load_tokenizer(tmp_path / "base").decode([1]) != ""
     assert len((tmp_path / "base/metrics.jsonl").read_text().splitlines()) >= 2
@@ -200,7 +200,7 @@ def test_an_unknown_recipe_lists_the_known_ones(capsys):
 
 
 def test_a_missing_artifact_is_named(tmp_path, capsys):
-    assert main(["rl", "tiny", "--out", str(tmp_path)]) == 2
+    assert main(["rl", "--recipe", "tiny", "--out", str(tmp_path)]) == 2
     assert "format_tuned" in capsys.readouterr().err
 
 

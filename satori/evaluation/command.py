@@ -158,7 +158,10 @@ def regrade_folder(out: Path, console: Console) -> None:
 def compare_folders(folders: Sequence[Path], out: Path | None, console: Console) -> None:
     """The paper's tables with a row for every folder, and paired tests between them."""
     runs = [run for folder in folders for run in read_runs(folder)]
-    document = comparison_document(compare(runs))
+    try:
+        document = comparison_document(compare(runs))
+    except ValueError as error:
+        raise ArtifactError(f"cannot compare these folders: {error}") from error
     if out:
         write_text(out.with_suffix(".html"), render_html(document))
         write_text(out.with_suffix(".md"), render_markdown(document))

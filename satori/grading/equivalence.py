@@ -28,6 +28,7 @@ from satori.grading.latex import (
     Node,
     Tokens,
     Values,
+    expands,
     is_text,
     parse,
     render,
@@ -91,8 +92,8 @@ def same_nodes(answer: Node, gold: Node, form: AnswerForm, same_atoms: SameAtoms
         case Equation(), Equation():
             left = same_atoms(answer.left.tokens, gold.left.tokens, form)
             right = same_nodes(answer.right, gold.right, form, same_atoms)
-            if left and right:
-                return True
+            if left and (right or _names(gold.left)):
+                return right
             if isinstance(answer.right, Atom) and isinstance(gold.right, Atom):
                 whole = (*answer.left.tokens, "=", *answer.right.tokens)
                 return same_atoms(whole, (*gold.left.tokens, "=", *gold.right.tokens), form)
@@ -181,7 +182,7 @@ def plain_atoms(answer: Tokens, gold: Tokens, form: AnswerForm) -> bool | None:
         return abs(number - gold_number) <= Fraction(str(form.tolerance or 0))
     if is_text(answer) and is_text(gold):
         return _letters(answer) == _letters(gold) != ""
-    if not (workable(answer) and workable(gold)):
+    if not (workable(answer) and workable(gold)) or (expands(answer) and not expands(gold)):
         return False
     return None if form.tolerance else same_value(answer, gold)
 

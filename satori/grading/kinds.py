@@ -5,11 +5,12 @@ reader accepts a substring; characters that cannot be seen make a text unreadabl
 """
 
 import ast
+import math
 import re
 import string
 import unicodedata
+import warnings
 from collections.abc import Sequence
-from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
 
 _PLAIN = r"(?:\d{1,40}|\d{1,3}(?:,\d{3}){1,12})(?:\.\d{1,40})?|\.\d{1,40}"
@@ -26,6 +27,8 @@ SCALES = re.compile(
 _TEXT_COMMAND = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit|texttt|mbox|textrm)\s?\{([^{}]*)\}")
 _LETTER = re.compile(r"\(?([A-J])(?:[).:]{0,2}|[).:]{1,2}\s.*)", re.DOTALL)
 _OTHER_LETTER = re.compile(r"\b[A-J]\b[).:]|\b(?:or|and)\s\(?[A-J]\b")
+# Python warns of what it reads in odd literals ("1and"); nobody can act on that.
+warnings.filterwarnings("ignore", category=SyntaxWarning, module="<unknown>")
 _LONGEST_LITERAL = 4000
 _DEEPEST_LITERAL = 60
 _CELL_NUMBER = re.compile(r"[$£€]?\s?([+-]?(?:\d{1,30}|\d{1,3}(?:,\d{3}){1,9})(?:\.\d{1,20})?)\s?(%?)", re.ASCII)
@@ -166,9 +169,10 @@ def _same_cell_number(answer: str, gold: str) -> bool | None:
         return None
     if not match:
         return False
-    wanted, given = (Decimal(m.group(1).replace(",", "")) for m in (gold_match, match))
-    places = Decimal(1).scaleb(int(wanted.as_tuple().exponent))
-    return given.quantize(places, rounding=ROUND_HALF_UP) == wanted
+    wanted, given = (m.group(1).replace(",", "") for m in (gold_match, match))
+    unit = Fraction(1, 10 ** len(wanted.partition(".")[2]))
+    rounded = math.floor(abs(Fraction(given)) / unit + Fraction(1, 2)) * unit  # half away from zero
+    return (-rounded if given.startswith("-") else rounded) == Fraction(wanted)
 
 
 def _cell_text(text: str) -> str:

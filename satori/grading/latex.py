@@ -58,6 +58,7 @@ _DEEPEST = 30
 _LONGEST_NUMBER = 60
 _LARGEST_EXPONENT = 100_000
 _LARGEST_FACTORIAL = 200
+_HIGHEST_POWER_OF_SUM = 20
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,27 @@ def tokenize(text: str) -> Tokens:
     if re.fullmatch(r"[\s$]*[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?[\s$.]*", text, re.ASCII):
         text = text.replace(",", "")
     tokens = list(_spelled(text))
-    return tuple(tokens if _is_monstrous(tokens) else _with_arguments(tokens))
+    return tuple(tokens if _is_monstrous(tokens) else _with_mixed_numbers(list(_with_arguments(tokens))))
+
+
+def _with_mixed_numbers(tokens: list[str]) -> Iterator[str]:
+    """``1\\frac{4}{5}`` as ``(1+\\frac{4}{5})``: a whole number before a proper fraction of whole numbers is added."""
+    position = 0
+    while position < len(tokens):
+        part = tokens[position : position + 8]
+        if part[1:3] == [r"\frac", "{"] and part[4:6] == ["}", "{"] and part[7:] == ["}"]:
+            whole, over, under = part[0], part[3], part[6]
+            before = tokens[position - 1] if position else ""
+            if all(t.isdecimal() for t in (whole, over, under)) and before != "^" and _smaller(over, under):
+                yield from ("(", whole, "+", *part[1:], ")")
+                position += 8
+                continue
+        yield tokens[position]
+        position += 1
+
+
+def _smaller(over: str, under: str) -> bool:
+    return (len(over.lstrip("0")), over.lstrip("0")) < (len(under.lstrip("0")), under.lstrip("0"))
 
 
 def _is_monstrous(tokens: Sequence[str]) -> bool:
@@ -309,6 +330,16 @@ def _towers(tokens: Tokens) -> bool:
         if r"\binom" in tokens and token.isdigit() and int(token) > 10_000:
             return True
     return product > _LARGEST_EXPONENT
+
+
+def expands(tokens: Tokens) -> bool:
+    """Whether it holds high powers of sums with letters: multiplied out, they have more terms than memory holds."""
+    product = 1
+    for index in range(1, len(tokens) - 1):
+        if tokens[index] == "^" and tokens[index - 1] in (")", "}"):
+            exponent = tokens[index + 2 : _closing(tokens, index + 1)]
+            product *= max((int(part) for part in exponent if part.isdigit()), default=1)
+    return product > _HIGHEST_POWER_OF_SUM and any(len(t) == 1 and t.isalpha() for t in tokens)
 
 
 def _small_factorial(before: Tokens, last: str) -> bool:

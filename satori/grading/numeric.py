@@ -40,9 +40,12 @@ def same_value(answer: Tokens, gold: Tokens) -> bool | None:
     before_point = max(0, int(context.log10(size))) if size else 0
     if before_point > _MOST_DIGITS_BEFORE_POINT:
         return None
+    if before_point:
+        exact = [_read(tokens, _DIGITS + before_point) for tokens in (answer, gold)]
+        if exact[0] is None or exact[1] is None:
+            return None
+        given, wanted = exact[0][0], exact[1][0]
     with context.workdps(_DIGITS + before_point):
-        if before_point:
-            given, wanted = (_Reader(tokens, _DIGITS + before_point).read() for tokens in (answer, gold))
         if abs(context.convert(given) - wanted) > context.mpf(10) ** -_EQUAL_DIGITS:
             return False
     return None if given_letters or wanted_letters else True
@@ -59,9 +62,11 @@ def _context() -> Any:
 @lru_cache(maxsize=20_000)
 def value(tokens: Tokens) -> tuple[Any, bool] | None:
     """The value to sixty digits, and whether it has letters (each stands for a fixed number between 1 and 2)."""
-    if not workable(tokens):
-        return None
-    reader = _Reader(tokens, _DIGITS)
+    return _read(tokens, _DIGITS) if workable(tokens) else None
+
+
+def _read(tokens: Tokens, digits: int) -> tuple[Any, bool] | None:
+    reader = _Reader(tokens, digits)
     try:
         return reader.read(), reader.has_letters
     except (_NoValueError, ArithmeticError, ValueError, RecursionError):

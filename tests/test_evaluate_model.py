@@ -1,0 +1,229 @@
+"""``satori evaluate --model`` and what reads its folders: resuming, regrading, comparing, the gold check."""
+
+import json
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+
+from satori.cli import main
+from satori.engines.base import Sampling
+from satori.engines.torch_engine import TorchEngine
+from satori.evaluation.records import to_row
+from satori.evaluation.runner import read_responses, regrade, respond
+from satori.grading import Status
+from satori.models import save
+from satori.problems.arithmetic import Split, problem_stream
+from satori.run_folder import ArtifactError, write_jsonl
+from satori.types import FinishReason
+
+PROBLEMS = [("test", problem) for problem in islice(problem_stream(Split.VALIDATION, 0), 12)]
+
+
+class Interrupted:
+    """An engine that is stopped after a number of completions."""
+
+    def __init__(self, engine, after):
+        self.engine, self.after = engine, after
+
+    def generate(self, prompts, sampling, seed):
+        for number, found in enumerate(self.engine.generate(prompts, sampling, seed)):
+            if number == self.after:
+                raise KeyboardInterrupt
+            yield found
+
+
+@pytest.fixture
+def engine(model, tokenizer):
+    return TorchEngine(model, tokenizer.eos_token_id, rows=4)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_interrupted_twice_and_resumed_equals_the_uninterrupted_run(engine, tokenizer, tmp_path, temperature):
+    sampling = Sampling(temperature=temperature, max_new_tokens=12)
+
+    def run(path, engine):
+        return respond(engine, tokenizer, PROBLEMS, 2, sampling, 7, path)
+
+    whole = run(tmp_path / "whole.jsonl", engine)
+    path = tmp_path / "parts.jsonl"
+    for after in (5, 9):
+        with pytest.raises(KeyboardInterrupt):
+            run(path, Interrupted(engine, after))
+    saved = read_responses(path)
+    assert 9 <= len(saved) < 24
+    with path.open("a") as file:
+        file.write('{"problem_id": "half a line')  # what kill -9 leaves
+    assert run(path, engine) == whole
+    assert path.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_what_is_saved_is_not_generated_again(engine, tokenizer, tmp_path):
+    path, sampling = tmp_path / "r.jsonl", Sampling(temperature=0, max_new_tokens=8)
+    respond(engine, tokenizer, PROBLEMS[:5], 1, sampling, 0, path)
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
+    asked = []
+
+    class Counting:
+        def generate(self, prompts, sampling, seed):
+            asked.extend(prompts)
+            return engine.generate(prompts, sampling, seed)
+
+    told = []
+    respond(Counting(), tokenizer, PROBLEMS[:5], 1, sampling, 0, path, on_done=told.append)
+    assert len(asked) == 2
+    assert told == [3, 1, 1]
+
+
+def test_a_prompt_without_room_for_a_response_is_kept_as_an_empty_one(engine, tokenizer, tmp_path):
+    sampling = Sampling(temperature=0, max_new_tokens=8)
+    long = replace(PROBLEMS[0][1], id="long", question="1+" * 200)
+    found = respond(engine, tokenizer, [PROBLEMS[0], ("test", long)], 1, sampling, 0, tmp_path / "r.jsonl", 300)
+    assert [(r.problem_id, r.finished, r.tokens) for r in found][1] == ("long", False, 0)
+    assert found[1].status is Status.NO_ANSWER
+
+
+def test_a_file_of_other_problems_is_refused(engine, tokenizer, tmp_path):
+    path, sampling = tmp_path / "r.jsonl", Sampling(temperature=0, max_new_tokens=4)
+    respond(engine, tokenizer, PROBLEMS[:3], 1, sampling, 0, path)
+    with pytest.raises(ArtifactError, match="not asked for"):
+        respond(engine, tokenizer, PROBLEMS[:2], 1, sampling, 0, path)
+
+
+def test_a_broken_row_is_named(tmp_path):
+    path = tmp_path / "r.jsonl"
+    path.write_text('{"problem_id": "p"}\n')
+    with pytest.raises(ArtifactError, match=r"r\.jsonl, line 1: missing key"):
+        read_responses(path)
+
+
+def test_an_end_token_of_its_own_ends_a_response_too(model, tokenizer):
+    prompts, sampling = [[5, 6, 7]], Sampling(temperature=0, max_new_tokens=20)
+    [(_, free)] = TorchEngine(model, tokenizer.eos_token_id).generate(prompts, sampling, 0)
+    stop = free.token_ids[3]
+    [(_, stopped)] = TorchEngine(model, tokenizer.eos_token_id, also_stop=[stop]).generate(prompts, sampling, 0)
+    assert stopped.token_ids == free.token_ids[: free.token_ids.index(stop) + 1]
+    assert stopped.finish_reason is FinishReason.STOP
+
+
+@pytest.fixture(scope="module")
+def checkpoint(embedded, tmp_path_factory):
+    tokenizer, model = embedded
+    path = tmp_path_factory.mktemp("models") / "random"
+    save(model, tokenizer, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def evaluated_folder(checkpoint, tmp_path_factory):
+    """An evaluation of a random model by the command, and its arguments."""
+    out = tmp_path_factory.mktemp("evaluations") / "random"
+    arguments = [
+        "evaluate",
+        "--model",
+        str(checkpoint),
+        "--benchmarks",
+        "tiny",
+        "reasoning-gym:chain_sum,size=2,seed=1",
+    ]
+    arguments += ["--limit", "4", "--samples", "2", "--temperature", "1", "--max-new-tokens", "16", "--out", str(out)]
+    assert main(arguments) == 0
+    return out, arguments
+
+
+def test_the_evaluation_folder_holds_everything(evaluated_folder):
+    out, _ = evaluated_folder
+    responses = read_responses(out / "responses.jsonl")
+    names = ["tiny"] * 8 + ["reasoning-gym:chain_sum,size=2,seed=1"] * 4
+    assert [r.set_name for r in responses] == names
+    analysis = json.loads((out / "analysis.json").read_text())
+    assert analysis["tiny"]["responses"] == 8
+    assert analysis["tiny"]["sampling"]["samples"] == 2
+    assert "<html" in (out / "results.html").read_text()
+    assert "tiny" in (out / "results.md").read_text()
+    assert json.loads((out / "evaluation.json").read_text())["samples"] == 2
+
+
+def test_the_same_evaluation_again_changes_nothing_and_another_is_refused(evaluated_folder, capsys):
+    out, arguments = evaluated_folder
+    before = (out / "responses.jsonl").read_bytes()
+    assert main(arguments) == 0
+    assert (out / "responses.jsonl").read_bytes() == before
+    assert main([*arguments, "--seed", "5"]) == 2
+    assert "seed: 0 there, 5 asked for" in capsys.readouterr().err
+
+
+def test_regrading_sets_verdicts_right_without_the_model(evaluated_folder, tmp_path, capsys):
+    out, _ = evaluated_folder
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    records = read_responses(out / "responses.jsonl")
+    spoiled = [replace(records[0], status=Status.CORRECT, finished=True), *records[1:]]
+    write_jsonl(folder / "responses.jsonl", map(to_row, spoiled))
+    assert main(["regrade", str(folder)]) == 0
+    assert "1 of 12 responses are graded differently now" in capsys.readouterr().out
+    assert [r.status for r in read_responses(folder / "responses.jsonl")] == [r.status for r in records]
+
+
+def test_regrading_graded_responses_changes_nothing(evaluated_folder):
+    records = read_responses(evaluated_folder[0] / "responses.jsonl")
+    assert regrade(records) == records
+
+
+def test_comparing_folders(evaluated_folder, tmp_path, capsys):
+    out, _ = evaluated_folder
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "responses.jsonl").write_bytes((out / "responses.jsonl").read_bytes())
+    assert main(["compare", str(out), str(other), "--save", str(tmp_path / "table")]) == 0
+    assert "measured" in capsys.readouterr().out
+    assert "Qwen2.5-Math-7B-Instruct" in (tmp_path / "table.md").read_text()
+    assert "<html" in (tmp_path / "table.html").read_text()
+    assert main(["compare", str(out), str(out)]) == 2
+    assert "two runs are called 'random'" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path)]) == 2
+    assert "nothing was evaluated there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--samples", "0"], "--samples"),
+        (["--benchmarks", "gsm9k"], "did you mean gsm8k"),
+        (["--data", "nowhere"], "nowhere is not a folder"),
+        (["--rl.steps", "3"], "unknown option --rl.steps"),
+        (["--redo", "rl_1"], "--redo"),
+        (["tiny"], "unexpected argument 'tiny'"),
+    ],
+)
+def test_bad_options_are_named(checkpoint, tmp_path, capsys, arguments, words):
+    assert main(["evaluate", "--model", str(checkpoint), "--out", str(tmp_path / "out"), *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_benchmarks_without_a_model_are_refused(tmp_path, capsys):
+    assert main(["evaluate", "--out", str(tmp_path), "--benchmarks", "tiny"]) == 2
+    assert "--benchmarks needs --model" in capsys.readouterr().err
+
+
+def test_a_model_that_does_not_exist_is_named(tmp_path, capsys):
+    arguments = [
+        "evaluate",
+        "--model",
+        str(tmp_path / "no-model"),
+        "--benchmarks",
+        "tiny",
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    assert main(arguments) == 2
+    assert "no-model is neither a checkpoint folder nor a model" in capsys.readouterr().err
+
+
+def test_the_gold_check_fails_where_rows_are_missing_and_names_a_missing_file(tmp_path, capsys):
+    rows = [{"question": f"{n}+1?", "answer": f"so\n#### {n + 1}"} for n in range(3)]
+    write_jsonl(tmp_path / "gsm8k_test.jsonl", rows)
+    assert main(["gold-check", "--data", str(tmp_path), "--save", str(tmp_path / "gold.md")]) == 1
+    assert "3 of 3" in (tmp_path / "gold.md").read_text()
+    assert main(["gold-check", "--data", str(tmp_path), "--benchmarks", "math500"]) == 2
+    assert "math500_test.jsonl" in capsys.readouterr().err
