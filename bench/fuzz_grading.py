@@ -26,6 +26,8 @@ GOLDS = {
     AnswerKind.LITERAL: "{'k7919': [104729]}",
     AnswerKind.CELL: "7919.104729",
 }
+UNEVALUATED = r"\log(7919x)+|y^{17}|"
+"""A gold answer without a value that reading finds, so that whole answers go to the workers."""
 SEEDS = (
     r"\frac{1}{2}", r"\left( 3, \frac{\pi}{2} \right)", r"x^2+2x+1", r"(-\infty, 3] \cup [5, \infty)", r"\{1,2,3\}",
     r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"1 \pm \sqrt{19}", r"\text{Evelyn}", "10,080", r"90^\circ",
@@ -77,7 +79,8 @@ def make_item(rng: random.Random) -> tuple[str, str, AnswerForm]:
     kind = rng.choice(list(GOLDS))
     labels = ("True", "False", "Uncertain|Unknown") if kind is AnswerKind.LABEL else ()
     form = AnswerForm(kind, labels=labels, multiple=rng.random() < 0.2)
-    return f"\\boxed{{{make_answer(rng)}}}", GOLDS[kind], form
+    gold = UNEVALUATED if kind is AnswerKind.LATEX and rng.random() < 0.5 else GOLDS[kind]
+    return f"\\boxed{{{make_answer(rng)}}}", gold, form
 
 
 def make_answer(rng: random.Random) -> str:
