@@ -5,7 +5,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
+if TYPE_CHECKING:
+    from satori.config import Settings
+
+S = TypeVar("S", bound="Settings")
 _EPILOG = """\
 Settings are changed by their dotted key: --rl.reflection_bonus 0, --seed 1, --variant cot.
 `satori recipes NAME` prints a recipe with every setting; docs for each: `satori recipes --explain`."""
@@ -54,6 +59,14 @@ def build_parser() -> argparse.ArgumentParser:
         if command == "evaluate":
             _add_model_options(stage)
     _add_evaluation_commands(commands)
+    talk = commands.add_parser("chat", help="ask a model; its reflect and explore steps are coloured as they come")
+    talk.add_argument("--model", required=True, help="a checkpoint folder or a hub id")
+    talk.add_argument("--temperature", type=float, help="default: 0, greedy")
+    talk.add_argument("--max-new-tokens", type=int, help="default: 1024")
+    talk.add_argument("--seed", type=int, help="of sampled answers (default: 0)")
+    talk.add_argument("--show-tokens", action="store_const", const=True, help="each token by itself, with its id")
+    talk.add_argument("--trust-remote-code", action="store_const", const=True, help="run code that the model brings")
+    talk.set_defaults(handler=chat_with_model)
     recipes = commands.add_parser("recipes", help="list the recipes; print one; explain every setting")
     recipes.add_argument("name", nargs="?", help="print this recipe with every setting")
     recipes.add_argument("--explain", action="store_true", help="what every setting means, with its default")
@@ -156,7 +169,6 @@ _MODEL_OPTIONS = (
 
 
 def evaluate_any_model(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> int:
-    from pydantic import ValidationError
     from rich.console import Console
 
     from satori.evaluation.command import Evaluation, evaluate_model
@@ -164,14 +176,20 @@ def evaluate_any_model(options: argparse.Namespace, overrides: Sequence[tuple[st
     _refuse_overrides(overrides)
     if options.recipe or options.redo:
         raise UsageError("--model evaluates one model by itself; a recipe or --redo does not go with it")
-    given = {name: getattr(options, name) for name in (*_MODEL_OPTIONS, "trust_remote_code")}
-    try:
-        asked = Evaluation(model=options.model, **{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        [first, *_] = error.errors()
-        option = str(first["loc"][0]).replace("_", "-")
-        raise UsageError(f"--{option}: {first['msg']} (found {first['input']!r})") from error
+    asked = _from_options(Evaluation, options, ("model", *_MODEL_OPTIONS, "trust_remote_code"))
     evaluate_model(asked, options.out or Path("evaluations") / Path(options.model).name, Console(stderr=True))
+    return 0
+
+
+def chat_with_model(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> int:
+    from rich.console import Console
+
+    from satori.chat import ChatSettings, chat, read_questions
+
+    _refuse_overrides(overrides)
+    console = Console()
+    names = ("model", "temperature", "max_new_tokens", "seed", "show_tokens", "trust_remote_code")
+    chat(_from_options(ChatSettings, options, names), console, read_questions(console))
     return 0
 
 
@@ -202,6 +220,19 @@ def check_gold(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]
 
     _refuse_overrides(overrides)
     return 0 if check_gold_answers(options.benchmarks, options.data, options.save, Console()) else 1
+
+
+def _from_options(settings: "type[S]", options: argparse.Namespace, names: Sequence[str]) -> "S":
+    """Settings from the options that are given. Raises UsageError naming the first that does not fit."""
+    from pydantic import ValidationError
+
+    given = {name: getattr(options, name) for name in names}
+    try:
+        return settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        [first, *_] = error.errors()
+        option = str(first["loc"][0]).replace("_", "-")
+        raise UsageError(f"--{option}: {first['msg']} (found {first['input']!r})") from error
 
 
 def _refuse_overrides(overrides: Sequence[tuple[str, str]]) -> None:

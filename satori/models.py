@@ -10,6 +10,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging as transformers_logging
 
 from satori.run_folder import ArtifactError
 from satori.scoring import check_padding
@@ -26,6 +27,7 @@ def load_any_policy(name: str, trust_remote_code: bool = False) -> tuple[PreTrai
 
     Raises ArtifactError where there is none.
     """
+    transformers_logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
         model = AutoModelForCausalLM.from_pretrained(
