@@ -53,8 +53,7 @@ class EvaluatedResponse:
 def to_row(record: EvaluatedResponse) -> dict[str, Any]:
     """The record as a JSON object; the form holds only what differs from a plain number."""
     row = {key: _plain(value) for key, value in vars(record).items() if key != "form"}
-    usual = vars(AnswerForm())
-    return row | {"form": {key: _plain(value) for key, value in vars(record.form).items() if value != usual[key]}}
+    return row | {"form": record.form.to_dict()}
 
 
 def from_row(row: Mapping[str, Any]) -> EvaluatedResponse:

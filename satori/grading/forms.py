@@ -44,9 +44,10 @@ class AnswerForm:
     """The reasoning-gym entry of a TASK answer, as JSON."""
 
     def to_dict(self) -> dict[str, object]:
-        """The kind and what differs from the defaults, JSON-ready."""
+        """What differs from a plain number, JSON-ready."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
-        return {"kind": self.kind.value} | values | ({"labels": list(self.labels)} if self.labels else {})
+        plain = {AnswerKind: lambda kind: kind.value, tuple: list}
+        return {name: plain.get(type(value), lambda same: same)(value) for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
