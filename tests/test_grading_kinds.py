@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from satori.grading import AnswerForm, AnswerKind, Found, Status, grade, same_answer
-from satori.grading.latex import tokenize
+from satori.grading.tokens import tokenize
 
 LATEX = AnswerForm(AnswerKind.LATEX)
 SEVERAL = AnswerForm(AnswerKind.LATEX, multiple=True)

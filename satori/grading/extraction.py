@@ -4,9 +4,9 @@ Every box is kept, in order, for the self-correction analysis; the last one is t
 new answer counts. Only where a response has no complete box are these tried, in this order, in its last 2,000
 characters:
 
-1. ``#### ANSWER`` on a line (every kind);
-2. ``answer is ANSWER``, ``Answer: ANSWER`` or ``A: ANSWER``, to the end of the line (every kind);
-3. a last line that is nothing but a letter (choice), a label (label) or a literal (literal).
+1. ``#### ANSWER`` on a line, ``answer is ANSWER``, ``Answer: ANSWER``, or ``A: ANSWER`` on the last line, to the end of
+   the sentence; the last of them that reads as an answer of its kind (every kind);
+2. a last line that is nothing but a letter (choice), a label (label) or a literal (literal).
 
 Numbers and expressions that merely stand last in the text are no answers. Everything here takes time linear in the
 length of the text.
@@ -15,16 +15,16 @@ length of the text.
 import re
 from collections.abc import Callable
 
+from satori.grading.equivalence import LONGEST_ANSWER, read_number
 from satori.grading.forms import AnswerForm, AnswerKind, Found
 from satori.grading.kinds import read_choice, read_label, read_literal
 
-LONGEST_ANSWER = 2000
-"""Characters. A longer answer is cut to one more than this, and is never right."""
-
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s{0,8}\{|\\.|[{}]", re.DOTALL)
 _HASHES = re.compile(r"^[ \t]{0,8}####[ \t]{0,8}(\S.*)$", re.MULTILINE)
+_SENTENCE_END = re.compile(r"\.(?:\s|$)")
 _STATED = re.compile(
-    r"(?:\banswer is\b(?!.*\banswer is\b)|^[ \t*]{0,8}(?:final )?answer(?=\W{0,4}:)|^A(?=:))[ \t:*]{0,8}(\S.*)$",
+    r"(?:\banswer is\b(?!.*\banswer is\b)|^[ \t*]{0,8}(?:final )?answer(?=\W{0,4}:)|^A(?=:[^\n]*\Z))[\s:*]{0,8}"
+    r"(?=([^\s:*].*)$)",
     re.IGNORECASE | re.MULTILINE,
 )
 _TAIL = 2000
@@ -54,24 +54,31 @@ def extract_answers(response: str, form: AnswerForm) -> tuple[tuple[str, ...], F
     if boxes := boxed_answers(response):
         return boxes, Found.BOX
     tail = response[-_TAIL:]
-    for place, pattern in ((Found.HASHES, _HASHES), (Found.STATED, _STATED)):
-        if matches := pattern.findall(tail):
-            return (_undress(matches[-1]),), place
-    lines = tail.strip().splitlines()
     readers: dict[AnswerKind, Callable[[str], object | None]] = {
+        AnswerKind.NUMBER: read_number,
         AnswerKind.CHOICE: read_choice,
         AnswerKind.LABEL: lambda text: read_label(text, form.labels),
         AnswerKind.LITERAL: read_literal,
     }
-    if lines and form.kind in readers:
+    reads = readers.get(form.kind, str.strip)
+    stated = [
+        (match.start(), _undress(match.group(1)), place)
+        for place, pattern in ((Found.HASHES, _HASHES), (Found.STATED, _STATED))
+        for match in pattern.finditer(tail)
+    ]
+    readable = [(start, text, place) for start, text, place in stated if reads(text) not in (None, "")]
+    if readable:
+        _, text, place = max(readable)
+        return (text,), place
+    lines = tail.strip().splitlines()
+    if lines and form.kind in (AnswerKind.CHOICE, AnswerKind.LABEL, AnswerKind.LITERAL):
         last = _undress(lines[-1])
-        if readers[form.kind](last) is not None:
+        if reads(last) is not None:
             return (last,), Found.LAST_LINE
     return (), None
 
 
 def _undress(text: str) -> str:
-    """Without emphasis, dollar signs around the whole and the full stop at the end."""
-    text = text.strip().strip("*").strip()
-    text = text.removesuffix(".").strip("*").strip()
+    """The first sentence, without emphasis and dollar signs around the whole."""
+    text = _SENTENCE_END.split(text.strip(), maxsplit=1)[0].strip().strip("*").strip()
     return text[1:-1].strip() if len(text) > 2 and text[0] == text[-1] == "$" else text

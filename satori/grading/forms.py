@@ -74,7 +74,7 @@ class Status(StrEnum):
 
 
 class Found(StrEnum):
-    """Where the answer of a response stood, in the order in which the places are tried."""
+    """Where the answer of a response stood."""
 
     BOX = "box"
     HASHES = "hashes"

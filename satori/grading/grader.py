@@ -4,6 +4,7 @@ What can be decided by reading is decided in the caller's thread; only what take
 processes of :mod:`satori.grading.pool`. The verdict on a pair is kept, so identical pairs are graded once.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from typing import TypeAlias
 
 from satori.grading.equivalence import UnreadableGoldError, equivalent, plain_atoms
 from satori.grading.extraction import extract_answers
-from satori.grading.forms import PLAIN_NUMBER, AnswerForm, AnswerKind, Grade, Status
+from satori.grading.forms import PLAIN_NUMBER, AnswerForm, AnswerKind, Found, Grade, Status
 from satori.grading.pool import pool
 
 DEADLINE = 3.0
@@ -23,6 +24,8 @@ Pair: TypeAlias = tuple[str, str, AnswerForm]
 """(answer, gold, form)."""
 
 _verdicts: dict[Pair, Status] = {}
+"""What took symbolic work."""
+_verdicts_lock = threading.Lock()
 
 
 def grade(response: str, gold: str, form: AnswerForm = PLAIN_NUMBER, deadline: float = DEADLINE) -> Grade:
@@ -40,20 +43,17 @@ def grade_all(
 ) -> list[Grade]:
     """Judge (response, gold, form) triples, in order; ``on_done`` is called after each. Symbolic work goes on in all
     worker processes at once."""
-    started: list[float] = []
-    answers = []
-    pairs: list[Pair | None] = []
+    read: list[tuple[Pair | None, tuple[str, ...], Found | None, float]] = []
     for response, gold, form in items:
-        started.append(time.monotonic())
-        found, place = extract_answers(response, form)
-        answers.append((found, place))
-        pairs.append((found[-1], gold, form) if found else None)
-        started[-1] = time.monotonic() - started[-1]
-    verdicts = compare_all([pair for pair in pairs if pair], deadline)
+        start = time.monotonic()
+        answers, place = extract_answers(response, form)
+        pair = (answers[-1], gold, form) if answers else None
+        read.append((pair, answers, place, time.monotonic() - start))
+    verdicts = compare_all([pair for pair, *_ in read if pair], deadline)
     grades = []
-    for pair, (found, place), reading in zip(pairs, answers, started, strict=True):
+    for pair, answers, place, reading in read:
         status, comparing = verdicts[pair] if pair else (Status.NO_ANSWER, 0.0)
-        grades.append(Grade(status, found, place, reading + comparing))
+        grades.append(Grade(status, answers, place, reading + comparing))
         on_done()
     return grades
 
@@ -76,17 +76,16 @@ def compare_all(pairs: Sequence[Pair], deadline: float = DEADLINE) -> dict[Pair,
             hard.append(pair)
         else:
             found[pair] = status, time.monotonic() - start
-    if len(hard) == 1:
-        found[hard[0]] = _compare_hard(hard[0], deadline)
-    elif hard:
+    if hard:
         workers = pool(deadline)
         with ThreadPoolExecutor(min(workers.size, len(hard))) as threads:
             found.update(zip(hard, threads.map(lambda pair: _compare_hard(pair, deadline), hard), strict=True))
-    for pair in hard:
-        if found[pair][0] is not Status.TIMED_OUT:
-            if len(_verdicts) >= _KEPT_VERDICTS:
-                _verdicts.pop(next(iter(_verdicts)), None)
-            _verdicts[pair] = found[pair][0]
+    with _verdicts_lock:
+        for pair in hard:
+            if found[pair][0] is not Status.TIMED_OUT:
+                if len(_verdicts) >= _KEPT_VERDICTS:
+                    del _verdicts[next(iter(_verdicts))]
+                _verdicts[pair] = found[pair][0]
     return found
 
 

@@ -13,20 +13,16 @@ import warnings
 from collections.abc import Sequence
 from fractions import Fraction
 
-_PLAIN = r"(?:\d{1,40}|\d{1,3}(?:,\d{3}){1,12})(?:\.\d{1,40})?|\.\d{1,40}"
+_PLAIN = r"(?:\d{1,60}|\d{1,3}(?:,\d{3}){1,18})(?:\.\d{1,60})?|\.\d{1,60}"
 _NUMBER = re.compile(rf"[+-]?(?:{_PLAIN})", re.ASCII)
 _FRACTION = re.compile(
     rf"([+-]?)(?:\\[dtc]?frac\{{({_PLAIN})\}}\{{({_PLAIN})\}}|({_PLAIN})\s?/\s?({_PLAIN}))", re.ASCII
 )
-_UNIT_WORDS = re.compile(r"([^a-zA-Z]*\d\.?)\s{0,3}([a-zA-Z]+\.?(?:[ -][a-zA-Z]+\.?){0,4})", re.ASCII)
-"""A number and up to five words."""
-SCALES = re.compile(
-    r"\b(?:(?:hundred|thousand|million|billion|trillion|dozen|pair|third|quarter|half|halve)s?|[a-fijkn-rt-z])\b", re.I
-)
-"""Words after a number that change its value, and letters that may be variables: no units."""
 _TEXT_COMMAND = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit|texttt|mbox|textrm)\s?\{([^{}]*)\}")
-_LETTER = re.compile(r"\(?([A-J])(?:[).:]{0,2}|[).:]{1,2}\s.*)", re.DOTALL)
-_OTHER_LETTER = re.compile(r"\b[A-J]\b[).:]|\b(?:or|and)\s\(?[A-J]\b")
+_LETTER = re.compile(
+    r"(?:option |choice )?\(?([A-J])(?:[).:]{0,2}|[).:]{1,2}(?:\\? .*|\s.*)| [-–] .*)", re.DOTALL | re.IGNORECASE
+)
+_OTHER_LETTER = re.compile(r"\b[A-J]\b[).:]|\b(?:or|and)\s\(?[A-J]\b|[A-J] is (?:right|wrong|correct|true|false)")
 # Python warns of what it reads in odd literals ("1and"); nobody can act on that.
 warnings.filterwarnings("ignore", category=SyntaxWarning, module="<unknown>")
 _LONGEST_LITERAL = 4000
@@ -34,6 +30,8 @@ _DEEPEST_LITERAL = 60
 _CELL_NUMBER = re.compile(r"[$£€]?\s?([+-]?(?:\d{1,30}|\d{1,3}(?:,\d{3}){1,9})(?:\.\d{1,20})?)\s?(%?)", re.ASCII)
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
+_IN_NUMBERS = re.compile(r"(?<=\d)[.:](?=\d)|(?<![\w)])[-+<>](?=\s?\d)")
+_MARKS = {".": "\u00b7", ":": "\u2236", "-": "\u2212", "+": "\u2795", "<": "\u226a", ">": "\u226b"}
 
 
 def unseen(text: str) -> bool:
@@ -61,34 +59,18 @@ def parse_rational(text: str) -> Fraction | None:
     return parse_number(text)
 
 
-def read_number(text: str) -> Fraction | None:
-    """A number as people box it: with a currency sign, a percent sign or unit words; None for anything else.
-
-    Words that scale the number (5 million, 3 dozen) leave it unread, and so does everything left to work out.
-    """
-    if unseen(text):
-        return None
-    text = unwrap_text(text).replace("{,}", ",").replace("\\!", "").replace("\\,", " ").replace("\\$", "$")
-    text = re.sub(r"\s*(?:\\?%|\^\{?\\circ\}?|°)$", "", text.strip()).strip()
-    text = re.sub(r"^([+-]?)\s?\$", r"\1", text)
-    if (number := parse_rational(text)) is not None:
-        return number
-    match = _UNIT_WORDS.fullmatch(text)
-    return parse_rational(match.group(1)) if match and not SCALES.search(match.group(2)) else None
-
-
 def read_choice(text: str) -> str | None:
     """The letter of ``B``, ``(B)``, ``B.`` or ``B) what it says``; None where several letters are named, or none."""
-    text = unwrap_text(text)
+    text = unwrap_text(text).strip("*").strip()
     match = _LETTER.fullmatch(text)
-    if unseen(text) or not match or _OTHER_LETTER.search(text, match.end(1) + 1):
+    if unseen(text) or not match or not match.group(1).isupper() or _OTHER_LETTER.search(text, match.end(1) + 1):
         return None
     return match.group(1)
 
 
 def read_label(text: str, labels: Sequence[str]) -> str | None:
     """The label that the whole text is, in its first spelling; case and punctuation at the ends do not matter."""
-    plain = unwrap_text(text).strip(string.punctuation + string.whitespace).casefold()
+    plain = unwrap_text(text).strip().lstrip("\"'([*`").rstrip(".,;:!\"')]*`").strip().casefold()
     for label in labels:
         spellings = label.split("|")
         if plain in (spelling.casefold() for spelling in spellings):
@@ -101,7 +83,8 @@ def read_literal(text: str) -> object | None:
 
     The value is wrapped, so that the literal ``None`` is not mistaken for an unreadable text.
     """
-    for candidate in (text.strip(), _unescape(text)):
+    escaped = re.search(r"\\[{}_#$%&]|\\left|\\ ", text)
+    for candidate in (_unescape(text), text.strip()) if escaped else (text.strip(), _unescape(text)):
         if len(candidate) > _LONGEST_LITERAL or "\0" in candidate or _depth(candidate) > _DEEPEST_LITERAL:
             return None
         try:
@@ -113,7 +96,8 @@ def read_literal(text: str) -> object | None:
 
 def _unescape(text: str) -> str:
     """A literal as it stands in a LaTeX box: text commands unwrapped, braces and underscores no longer escaped."""
-    return re.sub(r"\\([{}_#$%&])", r"\1", unwrap_text(text)).strip("`").strip()
+    plain = re.sub(r"\\(?:left|right)(?=[\[\](){}\\])", "", unwrap_text(text)).replace("\\ ", " ")
+    return re.sub(r"\\([{}_#$%&])", r"\1", plain).strip("`").strip()
 
 
 def _depth(text: str) -> int:
@@ -141,7 +125,9 @@ def _tagged(value: object) -> object:
 
 
 def same_cell(answer: str, gold: str) -> bool:
-    """Equal as table cells: numbers after rounding the answer to the gold's decimals, text after TableBench's
+    """Equal as table cells.
+
+    Numbers are compared after rounding the answer to the gold's decimals (whole ones exactly), text after TableBench's
     normalisation (case, punctuation, articles and spaces do not matter), lists part by part, in order.
 
     The benchmark's own script takes the points and commas out of numbers before comparing, so that 1.06 equals 10.6;
@@ -171,9 +157,13 @@ def _same_cell_number(answer: str, gold: str) -> bool | None:
         return False
     wanted, given = (m.group(1).replace(",", "") for m in (gold_match, match))
     unit = Fraction(1, 10 ** len(wanted.partition(".")[2]))
+    if unit == 1:  # a whole number is met exactly
+        return Fraction(given) == Fraction(wanted)
     rounded = math.floor(abs(Fraction(given)) / unit + Fraction(1, 2)) * unit  # half away from zero
     return (-rounded if given.startswith("-") else rounded) == Fraction(wanted)
 
 
 def _cell_text(text: str) -> str:
-    return " ".join(_ARTICLES.sub(" ", text.casefold().translate(_PUNCTUATION)).split())
+    """Text without case, articles, spaces and punctuation; the signs and points of numbers in it stay."""
+    marked = _IN_NUMBERS.sub(lambda match: _MARKS[match.group()], text.casefold())
+    return " ".join(_ARTICLES.sub(" ", marked.translate(_PUNCTUATION)).split())

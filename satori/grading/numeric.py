@@ -1,9 +1,9 @@
 """The value of an expression to many digits: decides most pairs without symbolic work.
 
-Two expressions whose values differ are different, and two numbers that agree to forty digits after the point are taken
-as equal; what has letters and agrees is left to the symbolic comparison. Only notation with one reading is evaluated: a
-number before a fraction (3 1/2, or 3 times 1/2), a logarithm without base, a function without brackets and everything
-else that is not listed here has no value.
+Two expressions whose values differ are different, and two numbers that agree in all digits before the point and forty
+after it are taken as equal; what has letters and agrees is left to the symbolic comparison. Only notation with one
+reading is evaluated: a number before a fraction, a logarithm without base, a function without brackets and everything
+else that is not listed here has no value. An answer that is too large to be worked out is not the gold one.
 """
 
 import hashlib
@@ -13,10 +13,14 @@ from typing import Any
 
 from mpmath import MPContext
 
-from satori.grading.latex import Tokens, workable
+from satori.grading.limits import workable
+from satori.grading.tokens import Tokens
 
 _DIGITS = 60
 _EQUAL_DIGITS = 40
+_SMALLEST_DIGITS = 20
+_LARGEST_MAGNITUDE = 20_000
+"""In bits. Larger numbers have no value here: their sines and powers take for ever."""
 _MOST_DIGITS_BEFORE_POINT = 4000
 _FUNCTIONS = {
     r"\sin": "sin", r"\cos": "cos", r"\tan": "tan", r"\cot": "cot", r"\sec": "sec", r"\csc": "csc", r"\ln": "ln",
@@ -29,6 +33,10 @@ class _NoValueError(Exception):
     """The expression has no value here."""
 
 
+class _TooLargeError(_NoValueError):
+    """Its value, or one on the way to it, is too large to be worked out."""
+
+
 def same_value(answer: Tokens, gold: Tokens) -> bool | None:
     """False where the values differ, True where both are numbers that agree, None where that says nothing."""
     one, other = value(answer), value(gold)
@@ -36,17 +44,19 @@ def same_value(answer: Tokens, gold: Tokens) -> bool | None:
         return None
     (given, given_letters), (wanted, wanted_letters) = one, other
     context = _context()
+    if context.isinf(given) or context.isinf(wanted):
+        return None if context.isinf(wanted) else False
     size = max(abs(given), abs(wanted))
     before_point = max(0, int(context.log10(size))) if size else 0
-    if before_point > _MOST_DIGITS_BEFORE_POINT:
-        return None
+    if before_point > _MOST_DIGITS_BEFORE_POINT or (0 < size < context.mpf(10) ** -_SMALLEST_DIGITS):
+        return None  # too large; or all of it may be what was lost in the arithmetic
     if before_point:
         exact = [_read(tokens, _DIGITS + before_point) for tokens in (answer, gold)]
         if exact[0] is None or exact[1] is None:
             return None
         given, wanted = exact[0][0], exact[1][0]
     with context.workdps(_DIGITS + before_point):
-        if abs(context.convert(given) - wanted) > context.mpf(10) ** -_EQUAL_DIGITS:
+        if abs(context.convert(given) - wanted) > min(size, 1) * context.mpf(10) ** -_EQUAL_DIGITS:
             return False
     return None if given_letters or wanted_letters else True
 
@@ -61,7 +71,8 @@ def _context() -> Any:
 
 @lru_cache(maxsize=20_000)
 def value(tokens: Tokens) -> tuple[Any, bool] | None:
-    """The value to sixty digits, and whether it has letters (each stands for a fixed number between 1 and 2)."""
+    """The value to sixty digits, infinite where that is too large to be worked out, and whether it has letters (each
+    stands for a fixed number between 1 and 2)."""
     return _read(tokens, _DIGITS) if workable(tokens) else None
 
 
@@ -69,7 +80,9 @@ def _read(tokens: Tokens, digits: int) -> tuple[Any, bool] | None:
     reader = _Reader(tokens, digits)
     try:
         return reader.read(), reader.has_letters
-    except (_NoValueError, ArithmeticError, ValueError, RecursionError):
+    except _TooLargeError:
+        return _context().inf, False
+    except (_NoValueError, ArithmeticError, ValueError, TypeError, RecursionError, MemoryError):
         return None
 
 
@@ -146,10 +159,13 @@ class _Reader:
         base = self._factor()
         while self._next() == "!":
             self.position += 1
-            base = self.context.factorial(base)
+            base = self._bounded(self.context.factorial(base))
         if self._next() == "^":
             self.position += 1
-            base = base ** self._group("{", "}")
+            exponent = self._group("{", "}")
+            if base and abs(exponent) * (1 + abs(self.context.mag(base))) > _LARGEST_MAGNITUDE:
+                raise _TooLargeError
+            base = base**exponent
             if self._next() in ("^", "!"):
                 raise _NoValueError
         return base
@@ -174,15 +190,25 @@ class _Reader:
             return over / under if token == r"\frac" else self.context.binomial(over, under)
         if token == r"\sqrt":
             degree = self._group("[", "]") if self._next() == "[" else self.context.mpf(2)
-            return self.context.root(self._group("{", "}"), int(degree)) if degree == int(degree) else self._fail()
+            if degree not in range(2, 101):
+                raise _NoValueError
+            return self.context.root(self._group("{", "}"), int(degree))
         if token in _FUNCTIONS and self._next() == "(":
-            return getattr(self.context, _FUNCTIONS[token])(self._group("(", ")"))
+            argument = self._group("(", ")")
+            if abs(argument) > _LARGEST_MAGNITUDE:
+                raise _TooLargeError
+            return getattr(self.context, _FUNCTIONS[token])(argument)
         if token == "e":
             return +self.context.e
         if len(token) == 1 and token.isalpha() and token != "i" and self._next() not in ("_", "(", "'"):
             self.has_letters = True
             return 1 + self.context.mpf(int(hashlib.sha256(token.encode()).hexdigest()[:12], 16)) / 16**12
         return self._fail()
+
+    def _bounded(self, result: Any) -> Any:
+        if abs(self.context.mag(result)) > _LARGEST_MAGNITUDE:
+            raise _TooLargeError
+        return result
 
     def _fail(self) -> Any:
         raise _NoValueError

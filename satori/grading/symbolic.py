@@ -9,10 +9,11 @@ from math_verify import LatexExtractionConfig, parse, verify
 
 from satori.grading.equivalence import UnreadableGoldError, plain_atoms
 from satori.grading.forms import AnswerForm
-from satori.grading.latex import Tokens, render, without_unit
+from satori.grading.tokens import Tokens, render
+from satori.grading.units import without_unit
 
-_DIGITS = 30
-_CLOSE = sympy.Float("1e-12", _DIGITS)
+_DIGITS = 40
+_CLOSE = sympy.Float("1e-25", _DIGITS)
 _EXTRACTION = (
     LatexExtractionConfig(
         boxed_match_priority=-1,
@@ -21,6 +22,8 @@ _EXTRACTION = (
         ),
     ),
 )
+# Letters that math-verify reads as constants.
+_PLAIN_LETTERS = {r"\gamma": r"\xi_{71}", r"\Pi": r"\xi_{72}"}
 
 
 def symbolic_atoms(answer: Tokens, gold: Tokens, form: AnswerForm) -> bool | None:
@@ -28,39 +31,72 @@ def symbolic_atoms(answer: Tokens, gold: Tokens, form: AnswerForm) -> bool | Non
     plain = plain_atoms(answer, gold, form)
     if plain is not None:
         return plain
-    given, wanted = (_expression(render(without_unit(tokens)[0])) for tokens in (answer, gold))
+    answer, gold = without_unit(answer)[0], without_unit(gold)[0]
+    if answer.count("=") == gold.count("=") == 1:
+        return _same_equation(answer, gold)
+    given, wanted = _expression(answer), _expression(gold)
     if wanted is None:
         raise UnreadableGoldError(f"gold answer {render(gold)[:80]!r} cannot be read as LaTeX")
     if given is None:
         return False
-    if form.tolerance and _is_number(given) and _is_number(wanted):
-        return bool(abs(sympy.N(given, _DIGITS) - sympy.N(wanted, _DIGITS)) <= form.tolerance)
-    return _numerically_possible(given, wanted) and verify(wanted, given, float_rounding=12, timeout_seconds=0)
+    if isinstance(given, sympy.Expr) and isinstance(wanted, sympy.Expr):
+        if _is_number(given) and _is_number(wanted):
+            return _same_number(given, wanted, form.tolerance)
+        if sympy.simplify(given - wanted) == 0:
+            return True
+    return _is_number(given) == _is_number(wanted) and bool(
+        verify(wanted, given, float_rounding=_DIGITS, timeout_seconds=0)
+    )
 
 
 @lru_cache(maxsize=4096)
-def _expression(latex: str) -> sympy.Basic | sympy.MatrixBase | None:
-    """The expression of a LaTeX text; None where math-verify cannot read all of it."""
+def _expression(tokens: Tokens) -> sympy.Basic | sympy.MatrixBase | None:
+    """The expression of LaTeX tokens; None where math-verify cannot read all of it. The letter i is the unit."""
+    latex = render([_PLAIN_LETTERS.get(token, token) for token in tokens])
     parsed = parse(f"${latex}$", _EXTRACTION, fallback_mode="no_fallback", parsing_timeout=0)
     if len(parsed) != 1 or not isinstance(parsed[0], sympy.Basic | sympy.MatrixBase):
         return None
     expression = parsed[0]
-    letters = set(re.findall(r"(?<![\\a-zA-Z])[a-zA-Z]", latex)) | set(re.findall(r"\\[a-zA-Z]+", latex))
-    return expression if len(getattr(expression, "free_symbols", ())) <= len(letters) else None
+    commands = re.findall(r"\\[a-zA-Z]+", latex)
+    letters = set(commands) | set(re.sub(r"\\[a-zA-Z]+|[^a-zA-Z]", "", latex))
+    symbols: set[sympy.Symbol] = getattr(expression, "free_symbols", set())
+    if len(symbols) > len(letters):
+        return None
+    return expression.subs({symbol: sympy.I for symbol in symbols if symbol.name == "i"})
 
 
 def _is_number(expression: sympy.Basic | sympy.MatrixBase) -> bool:
     return isinstance(expression, sympy.Expr) and not expression.free_symbols
 
 
-def _numerically_possible(given: sympy.Basic | sympy.MatrixBase, wanted: sympy.Basic | sympy.MatrixBase) -> bool:
-    """False where both are numbers, and differ by more than thirty digits of arithmetic can lose.
+def _same_number(given: sympy.Expr, wanted: sympy.Expr, tolerance: float) -> bool:
+    """By value, in forty digits; what only looks like nothing is worked out exactly.
 
     math-verify rounds before it compares; what is equal only after rounding is not equal.
     """
-    if not (_is_number(given) and _is_number(wanted)):
-        return _is_number(given) == _is_number(wanted)
     one, other = (sympy.N(expression, _DIGITS) for expression in (given, wanted))
     if not (one.is_number and other.is_number):
-        return True
-    return bool(abs(one - other) <= _CLOSE * max(1, abs(other)))
+        return False
+    if tolerance:
+        return bool(abs(one - other) <= tolerance)
+    size = max(abs(one), abs(other))
+    if size < _CLOSE:
+        return bool(sympy.simplify(given - wanted) == 0)
+    return bool(abs(one - other) <= _CLOSE * min(size, 1))
+
+
+def _same_equation(answer: Tokens, gold: Tokens) -> bool:
+    """Whether two equations say the same: one is the other times a number. Raises UnreadableGoldError."""
+    gaps = []
+    for tokens in (answer, gold):
+        place = tokens.index("=")
+        left, right = _expression(tokens[:place]), _expression(tokens[place + 1 :])
+        if not isinstance(left, sympy.Expr) or not isinstance(right, sympy.Expr):
+            if tokens is gold:
+                raise UnreadableGoldError(f"gold answer {render(gold)[:80]!r} cannot be read as LaTeX")
+            return False
+        gaps.append(left - right)
+    if not all(gap.free_symbols for gap in gaps):
+        return False
+    ratio = sympy.simplify(gaps[0] / gaps[1])
+    return bool(ratio.is_number and ratio != 0 and ratio.is_finite)
