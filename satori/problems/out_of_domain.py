@@ -44,8 +44,8 @@ def reasoning_gym_problems(task: str, count: int, seed: int = 0) -> list[Problem
     score: Any = reasoning_gym.get_score_answer_fn(task)
     problems = []
     for number, entry in enumerate(entries):
-        answer = _answer(entry)
-        saved = _as_json(task, entry)
+        answer = stated_answer(entry)
+        saved = entry_as_json(task, entry)
         if number < _CHECKED and score(answer, entry) != score(answer, json.loads(saved)):
             raise ValueError(f"reasoning-gym task {task!r}: its scorer judges otherwise once an entry has been JSON")
         form = AnswerForm(kind=AnswerKind.TASK, task=task, entry=saved)
@@ -53,14 +53,14 @@ def reasoning_gym_problems(task: str, count: int, seed: int = 0) -> list[Problem
     return problems
 
 
-def _answer(entry: dict[str, Any]) -> str:
+def stated_answer(entry: dict[str, Any]) -> str:
     """The entry's answer; where it has none, the example among its metadata; empty where it has neither."""
     found = [entry["answer"], *(entry["metadata"].get(name) for name in _EXAMPLES)]
     answer = next((value for value in found if value is not None), "")
     return answer if isinstance(answer, str) else json.dumps(answer)
 
 
-def _as_json(task: str, entry: dict[str, Any]) -> str:
+def entry_as_json(task: str, entry: dict[str, Any]) -> str:
     try:
         return json.dumps(entry, ensure_ascii=False)
     except (TypeError, ValueError) as error:

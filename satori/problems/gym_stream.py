@@ -1,0 +1,50 @@
+"""Endless problems of a reasoning-gym task with settings of its own, for training; made in small lots, on demand.
+
+Beside :func:`satori.problems.out_of_domain.reasoning_gym_problems`, which makes the fixed sets for evaluation. Name a
+task for training or for evaluation, not for both: nothing here keeps the two apart but the seeds.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import count
+from typing import Any
+
+import reasoning_gym
+
+from satori.grading.forms import AnswerForm, AnswerKind
+from satori.problems.out_of_domain import entry_as_json, reasoning_gym_problems, stated_answer
+from satori.problems.questions import question_key
+from satori.problems.row_streams import RowCounts, SourceError
+from satori.types import Problem
+
+_LOT = 100
+_LOTS_WITHOUT_NEW = 50
+
+
+def gym_rows(task: str, settings: Mapping[str, Any], seed: int, counts: RowCounts) -> Iterator[tuple[str, Problem]]:
+    """Problems with their places, until ``counts`` says that 5,000 in a row were of no use (all seen before).
+
+    Raises SourceError for an unknown task, one whose scorer cannot be trusted, and settings that it does not take.
+    """
+    used, idle = 0, 0
+    for start in count(0, _LOT):
+        try:
+            if not start:
+                reasoning_gym_problems(task, 1, seed)  # refuses tasks that cannot be scored from a file
+            lot = [
+                _problem(task, entry)
+                for entry in reasoning_gym.create_dataset(task, size=_LOT, seed=seed + start, **settings)
+            ]
+        except (ValueError, TypeError, AssertionError) as error:
+            shown = f" with the settings {dict(settings)}" if settings else ""
+            raise SourceError(f"reasoning-gym cannot make the task {task!r}{shown}: {error}") from error
+        yield from ((f"{task}, number {number}", problem) for number, problem in enumerate(lot, start=start))
+        idle = 0 if counts.used > used else idle + 1
+        used = counts.used
+        if idle == _LOTS_WITHOUT_NEW:
+            return
+
+
+def _problem(task: str, entry: dict[str, Any]) -> Problem:
+    question = str(entry["question"])
+    form = AnswerForm(kind=AnswerKind.TASK, task=task, entry=entry_as_json(task, entry))
+    return Problem(f"{task}-{question_key(question) >> 64:016x}", question, stated_answer(entry), form=form)
