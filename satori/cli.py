@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from satori.config import Settings
 
 S = TypeVar("S", bound="Settings")
+_ENGINES = ("torch", "vllm")
 _EPILOG = """\
 Settings are changed by their dotted key: --rl.reflection_bonus 0, --seed 1, --variant cot.
 `satori recipes NAME` prints a recipe with every setting; docs for each: `satori recipes --explain`."""
@@ -20,16 +21,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit status: 0 done, 1 a check failed, 2 bad input, 130 interrupted."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
     # Imported here so that --help answers at once.
     from satori.benchmarks.rows import BenchmarkError
+    from satori.coat import TokenizerError
+    from satori.engines.base import EngineError
+    from satori.engines.server_errors import ServerError
     from satori.recipe import RecipeError
     from satori.run_folder import ArtifactError
 
     try:
         return int(options.handler(options, read_overrides(rest)))
-    except (RecipeError, ArtifactError, BenchmarkError, UsageError) as error:
+    except (
+        ArtifactError,
+        BenchmarkError,
+        EngineError,
+        RecipeError,
+        ServerError,
+        TokenizerError,
+        UsageError,
+    ) as error:
         print(f"satori: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -61,6 +74,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_evaluation_commands(commands)
     talk = commands.add_parser("chat", help="ask a model; its reflect and explore steps are coloured as they come")
     talk.add_argument("--model", required=True, help="a checkpoint folder or a hub id")
+    talk.add_argument("--engine", choices=_ENGINES, help="what runs the model here (default: torch)")
+    _add_server_options(talk)
     talk.add_argument("--temperature", type=float, help="default: 0, greedy")
     talk.add_argument("--max-new-tokens", type=int, help="default: 1024")
     talk.add_argument("--seed", type=int, help="of sampled answers (default: 0)")
@@ -93,10 +108,12 @@ def _stage_parser(
     parser = commands.add_parser(
         name, help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, help="the run folder (default: runs/RECIPE)")
+    parser.add_argument("--out", type=Path, help="the run folder (default: runs/RECIPE, or runs/RECIPE-smoke)")
     parser.add_argument(
         "--redo", action="append", default=[], metavar="STAGE", help="make this artifact and what follows from it again"
     )
+    parser.add_argument("--engine", choices=_ENGINES, help="what samples from the models (--engine.kind; else torch)")
+    parser.add_argument("--smoke", action="store_true", help="the recipe's small sizes: every stage, in minutes")
     parser.set_defaults(handler=run_stages, command=command)
     return parser
 
@@ -104,6 +121,7 @@ def _stage_parser(
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("any model on any benchmarks (greedy, one sample, as in the paper)")
     group.add_argument("--model", help="a checkpoint folder or a hub id; --out defaults to evaluations/NAME")
+    _add_server_options(group)
     group.add_argument(
         "--benchmarks",
         nargs="+",
@@ -121,6 +139,16 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--trust-remote-code", action="store_const", const=True, help="run code that comes with the model"
     )
+
+
+def _add_server_options(group: "argparse._ActionsContainer") -> None:
+    group.add_argument(
+        "--server", metavar="URL", help="an OpenAI-compatible server that runs it; --model is its name there"
+    )
+    group.add_argument("--api", help="how to ask the server: completion-ids (default), completion-text, chat")
+    group.add_argument("--tokenizer", metavar="DIR", help="of a model on a server, where --model is not its hub id")
+    group.add_argument("--key-variable", metavar="NAME", help="environment variable with the server's key")
+    group.add_argument("--concurrency", type=int, metavar="N", help="requests in flight at a time (default: 256)")
 
 
 def _add_evaluation_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -156,6 +184,12 @@ def read_overrides(arguments: Sequence[str]) -> list[tuple[str, str]]:
 
 
 _MODEL_OPTIONS = (
+    "engine",
+    "server",
+    "api",
+    "tokenizer",
+    "key_variable",
+    "concurrency",
     "benchmarks",
     "data",
     "samples",
@@ -188,7 +222,10 @@ def chat_with_model(options: argparse.Namespace, overrides: Sequence[tuple[str, 
 
     _refuse_overrides(overrides)
     console = Console()
-    names = ("model", "temperature", "max_new_tokens", "seed", "show_tokens", "trust_remote_code")
+    names = (
+        *("model", "engine", "server", "api", "tokenizer", "key_variable", "concurrency", "trust_remote_code"),
+        *("temperature", "max_new_tokens", "seed", "show_tokens"),
+    )
     chat(_from_options(ChatSettings, options, names), console, read_questions(console))
     return 0
 
@@ -244,7 +281,8 @@ def run_stages(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]
     if options.command == "evaluate":
         if options.model:
             return evaluate_any_model(options, overrides)
-        if given := [name for name in _MODEL_OPTIONS if getattr(options, name) is not None and name != "seed"]:
+        own = {"seed", "engine"}  # of a run folder's stages too
+        if given := [name for name in _MODEL_OPTIONS if getattr(options, name) is not None and name not in own]:
             raise UsageError(f"--{given[0].replace('_', '-')} needs --model")
         if options.seed is not None:
             overrides = [*overrides, ("seed", str(options.seed))]
@@ -252,9 +290,12 @@ def run_stages(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]
     from satori.progress import Display
     from satori.recipe import load_recipe
 
-    out = options.out or Path("runs") / Path(options.recipe or "tiny").stem
+    small = "-smoke" if options.smoke else ""
+    out = options.out or Path("runs") / (Path(options.recipe or "tiny").stem + small)
     source = options.recipe or (str(out / "recipe.yaml") if (out / "recipe.yaml").exists() else "tiny")
-    recipe = load_recipe(source, overrides)
+    if options.engine:
+        overrides = [*overrides, ("engine.kind", options.engine)]
+    recipe = load_recipe(source, overrides, options.smoke and source != str(out / "recipe.yaml"))
     chosen = [stage for stage in STAGES if options.command in (None, stage.command)]
     if options.command == "rl":
         chosen = [chosen[options.round - 1]]

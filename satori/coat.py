@@ -55,6 +55,10 @@ CHATML_TEMPLATE = (
 _TOKEN = re.compile("|".join(re.escape(token) for token in META_ACTION_TOKENS))
 
 
+class TokenizerError(ValueError):
+    """A tokenizer does not know the meta-actions."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One reasoning step: the meta-action it opens with (None for the first step of most responses), and its text."""
@@ -136,13 +140,13 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, question: str, prefix: str
 def meta_action_ids(tokenizer: PreTrainedTokenizerBase) -> dict[MetaAction, int]:
     """The token id of each meta-action.
 
-    Raises ValueError where the tokenizer would split one into pieces.
+    Raises TokenizerError where the tokenizer would split one into pieces.
     """
     ids = {}
     for action in MetaAction:
         pieces = tokenizer.encode(action.value, add_special_tokens=False)
         if len(pieces) != 1:
-            raise ValueError(
+            raise TokenizerError(
                 f"the tokenizer splits {action.value} into {len(pieces)} tokens; add the meta-actions first "
                 "(satori tune does, or satori.coat.add_meta_actions)"
             )

@@ -14,9 +14,8 @@ from pydantic import Field
 from satori.coat import add_meta_actions
 from satori.config import derive_seed
 from satori.engines.base import Sampling
-from satori.engines.torch_engine import TorchEngine
 from satori.models import load_policy, load_tokenizer, save
-from satori.problems.arithmetic import Split, problem_stream
+from satori.problems.arithmetic import Split
 from satori.run_folder import ArtifactError, read_jsonl, write_jsonl
 from satori.sampling import Response, sample_responses
 from satori.stage import StageContext
@@ -39,18 +38,18 @@ class DistillSettings(OptimizerSettings):
 
 
 def run_stage(context: StageContext) -> str:
-    settings, teacher = context.recipe.distill, context.artifact("rl_1")
+    settings = context.recipe.distill
     path = context.folder / "trajectories.jsonl"
     if not path.exists():
-        tokenizer = load_tokenizer(teacher)
-        engine = TorchEngine(load_policy(teacher), tokenizer.eos_token_id, context.recipe.engine.rows)
+        tokenizer = load_tokenizer(context.artifact("rl_1"))
         sampling = Sampling(temperature=settings.temperature, max_new_tokens=settings.max_new_tokens)
-        problems = list(islice(problem_stream(Split.TRAIN, derive_seed(context.seed, "problems")), settings.problems))
-        context.task.start(settings.problems * settings.samples)
+        problems = list(islice(context.problems(Split.TRAIN, derive_seed(context.seed, "problems")), settings.problems))
+        context.task.start(len(problems) * settings.samples)
         context.task.note("sampling the policy")
-        groups = sample_responses(
-            engine, tokenizer, problems, settings.samples, sampling, context.seed, context.task.advance
-        )
+        with context.engine("rl_1") as engine:
+            groups = sample_responses(
+                engine, tokenizer, problems, settings.samples, sampling, context.seed, context.task.advance
+            )
         chosen = hardest_correct(groups, settings.keep, random.Random(derive_seed(context.seed, "choose")))
         write_jsonl(path, [describe(response, share) for share, response in chosen])
     base = context.artifact("base")

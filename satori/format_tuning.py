@@ -4,9 +4,10 @@ The three meta-actions join the vocabulary, then the base model is fine-tuned on
 responses.
 """
 
-from satori.coat import add_meta_actions, encode_prompt
-from satori.models import load_policy, load_tokenizer, save
-from satori.run_folder import read_jsonl
+from satori.base_model import prepare
+from satori.coat import add_meta_actions, encode_prompt, meta_action_ids
+from satori.models import load_any_policy, load_policy, load_tokenizer, save
+from satori.run_folder import ArtifactError, read_jsonl
 from satori.stage import StageContext
 from satori.training import OptimizerSettings, fine_tune
 
@@ -16,9 +17,14 @@ class TuneSettings(OptimizerSettings):
 
     learning_rate: float = 2e-5
     epochs: float = 2
+    checkpoint: str = ""
+    """Take this format-tuned model (a checkpoint folder or a hub id, such as Satori-reasoning/Satori-SFT-7B) instead
+    of tuning one."""
 
 
 def run_stage(context: StageContext) -> str:
+    if context.recipe.tune.checkpoint:
+        return take_checkpoint(context)
     base = context.artifact("base")
     model, tokenizer = load_policy(base), load_tokenizer(base)
     add_meta_actions(model, tokenizer)
@@ -29,3 +35,16 @@ def run_stage(context: StageContext) -> str:
     fine_tune(model, tokenizer, sequences, context.recipe.tune, context.folder, context.task, context.seed)
     save(model, tokenizer, context.folder)
     return f"tuned on {len(sequences)} demonstrations"
+
+
+def take_checkpoint(context: StageContext) -> str:
+    """A model that was tuned elsewhere. Raises ArtifactError where its tokenizer splits the meta-actions."""
+    name = context.recipe.tune.checkpoint
+    model, tokenizer = load_any_policy(name, context.recipe.model.trust_remote_code, context.recipe.model.dtype)
+    try:
+        meta_action_ids(tokenizer)
+    except ValueError as error:
+        raise ArtifactError(f"{name} is not format-tuned: {error}") from error
+    prepare(model, tokenizer)
+    save(model, tokenizer, context.folder)
+    return f"took {name}"

@@ -1,9 +1,12 @@
 """Loading and saving checkpoints: ordinary Hugging Face folders, safetensors only, model and tokenizer together."""
 
+import re
 from pathlib import Path
+from typing import Literal
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -15,6 +18,8 @@ from transformers.utils import logging as transformers_logging
 from satori.run_folder import ArtifactError
 from satori.scoring import check_padding
 
+TorchType = Literal["auto", "float32", "bfloat16"]
+
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     _require(path, "tokenizer.json")
@@ -22,20 +27,38 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_any_policy(name: str, trust_remote_code: bool = False) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A causal model and its tokenizer by checkpoint folder or hub id, weights in the type they are saved in.
+def load_any_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """A tokenizer by checkpoint folder or hub id. Raises ArtifactError where there is none."""
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise _not_there(name, error) from error
+    return tokenizer
+
+
+def load_any_policy(
+    name: str, trust_remote_code: bool = False, dtype: TorchType = "auto"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal model and its tokenizer by checkpoint folder or hub id; ``auto`` keeps the type of the saved weights.
 
     Raises ArtifactError where there is none.
     """
     transformers_logging.disable_progress_bar()
+    tokenizer = load_any_tokenizer(name, trust_remote_code)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
         model = AutoModelForCausalLM.from_pretrained(
-            name, use_safetensors=True, dtype="auto", device_map=device(), trust_remote_code=trust_remote_code
+            name, use_safetensors=True, dtype=dtype, device_map=device(), trust_remote_code=trust_remote_code
         )
     except (OSError, ValueError) as error:
-        raise ArtifactError(f"{name} is neither a checkpoint folder nor a model that the hub gives: {error}") from error
+        raise _not_there(name, error) from error
     return model.eval(), tokenizer
+
+
+def context_length(path: Path) -> int | None:
+    """How many tokens prompt and response may have together, where the checkpoint says."""
+    _require(path, "config.json")
+    length: int | None = getattr(AutoConfig.from_pretrained(path), "max_position_embeddings", None)
+    return length
 
 
 def load_policy(path: Path) -> PreTrainedModel:
@@ -57,6 +80,33 @@ def load_reward_model(path: Path) -> PreTrainedModel:
     return model.eval()
 
 
+def load_any_reward_model(name: str, dtype: TorchType = "auto") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A reward model and its tokenizer by checkpoint folder or hub id.
+
+    The authors' one too (Satori-RM-7B): their code may call the head otherwise, and says so in the config. The mean and
+    deviation that its config may hold are not used: the paper's preference bonus is the sigmoid of the raw logit.
+    Raises ArtifactError where there is none, and where it has no trained head.
+    """
+    tokenizer = load_any_tokenizer(name)
+    try:
+        head = getattr(AutoConfig.from_pretrained(name), "value_head_prefix", "score")
+        model, loaded = AutoModelForSequenceClassification.from_pretrained(
+            name,
+            num_labels=1,
+            use_safetensors=True,
+            dtype=dtype,
+            device_map=device(),
+            attention_dropout=0.0,
+            key_mapping={rf"^{re.escape(head)}\.": "score."},
+            output_loading_info=True,
+        )
+    except (OSError, ValueError) as error:
+        raise _not_there(name, error) from error
+    if missing := sorted(loaded["missing_keys"]):  # transformers would go on with random numbers
+        raise ArtifactError(f"{name} is no reward model: it has no weights for {', '.join(missing[:3])}")
+    return model.eval(), tokenizer
+
+
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
     """Write a checkpoint that transformers, TRL and vLLM load by its path."""
     check_padding(tokenizer)
@@ -66,6 +116,10 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path)
 
 def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _not_there(name: str, error: Exception) -> ArtifactError:
+    return ArtifactError(f"{name} is neither a checkpoint folder nor a model that the hub gives: {error}")
 
 
 def _require(path: Path, name: str) -> None:

@@ -3,13 +3,15 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import set_seed
 from transformers.utils import logging as transformers_logging
 
-from satori import distillation, format_tuning, pretraining, reward_model
+from satori import base_model, distillation, format_tuning, reward_model
 from satori.config import derive_seed
+from satori.engines.http_client import ConnectionSettings
 from satori.evaluation import stage as evaluation
 from satori.progress import Display
 from satori.recipe import Recipe, dump_recipe
@@ -20,12 +22,12 @@ from satori.stage import Stage, StageContext
 from satori.synthesis import stage as synthesis
 
 STAGES: tuple[Stage, ...] = (
-    Stage("base", "pretrain", (), ("pretrain",), pretraining.run_stage, "the base model"),
+    Stage("base", "pretrain", (), ("model", "problems", "pretrain"), base_model.run_stage, "the base model"),
     Stage(
         "synthesis",
         "synthesize",
         ("base",),
-        ("seed", "variant", "engine", "synthesis"),
+        ("seed", "variant", "engine", "problems", "synthesis"),
         synthesis.run_stage,
         "COAT demonstrations from generator, critic and reward model",
     ),
@@ -41,7 +43,7 @@ STAGES: tuple[Stage, ...] = (
         "reward_model",
         "reward-model",
         ("format_tuned",),
-        ("seed", "engine", "reward_model"),
+        ("seed", "engine", "problems", "reward_model"),
         reward_model.run_stage,
         "preference pairs and the outcome reward model",
     ),
@@ -49,7 +51,7 @@ STAGES: tuple[Stage, ...] = (
         "restarts",
         "restarts",
         ("format_tuned",),
-        ("seed", "variant", "engine", "restarts"),
+        ("seed", "variant", "engine", "problems", "restarts"),
         reinforcement.run_restarts,
         "the restart buffers of Algorithm 1",
     ),
@@ -57,7 +59,7 @@ STAGES: tuple[Stage, ...] = (
         "rl_1",
         "rl",
         ("format_tuned", "reward_model", "restarts"),
-        ("seed", "engine", "restarts", "rl"),
+        ("seed", "engine", "problems", "restarts", "rl"),
         reinforcement.run_round_1,
         "PPO with restart and explore",
     ),
@@ -65,7 +67,7 @@ STAGES: tuple[Stage, ...] = (
         "distilled",
         "distill",
         ("base", "rl_1"),
-        ("seed", "engine", "distill"),
+        ("seed", "engine", "problems", "distill"),
         distillation.run_stage,
         "the policy's hardest correct trajectories back into the base model",
     ),
@@ -73,7 +75,7 @@ STAGES: tuple[Stage, ...] = (
         "rl_2",
         "rl",
         ("distilled", "format_tuned", "reward_model", "restarts"),
-        ("seed", "engine", "restarts", "rl_2"),
+        ("seed", "engine", "problems", "restarts", "rl_2"),
         reinforcement.run_round_2,
         "PPO, round 2: no restarts, more samples",
     ),
@@ -81,7 +83,7 @@ STAGES: tuple[Stage, ...] = (
         "evaluation",
         "evaluate",
         evaluation.MODELS,
-        ("engine", "evaluate"),
+        ("engine", "problems", "evaluate"),
         evaluation.run_stage,
         "every model on held-out and out-of-domain problems",
     ),
@@ -132,9 +134,19 @@ def _run_stage(recipe: Recipe, folder: RunFolder, stage: Stage, display: Display
 
 
 def stage_settings(recipe: Recipe, stage: Stage) -> dict[str, object]:
-    """The part of a recipe that shapes a stage's artifact."""
+    """The part of a recipe that shapes a stage's artifact. How a server is reached is no part of it: a run goes on when
+    the server has moved."""
     values = recipe.model_dump(mode="json")
-    return {section: values[section] for section in stage.sections}
+    return {section: _without_connections(values[section]) for section in stage.sections}
+
+
+def _without_connections(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_connections(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    dropped = ConnectionSettings.model_fields.keys() if "url" in value else ()
+    return {key: _without_connections(item) for key, item in value.items() if key not in dropped}
 
 
 def _refuse_other_sources(folder: RunFolder, recipe: Recipe, stage: Stage) -> None:

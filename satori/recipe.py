@@ -1,10 +1,11 @@
 """Recipes: YAML files over the typed settings of every stage, with overrides from the command line.
 
 A recipe names only what differs from the defaults, and the defaults are the paper's. Round 2 of reinforcement
-learning takes what it does not name from round 1.
+learning takes what it does not name from round 1. A section ``smoke`` may hold small sizes under the same keys.
 """
 
 import difflib
+import json
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -13,26 +14,24 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
+from satori.base_model import BaseModelSettings
 from satori.config import Settings
 from satori.distillation import DistillSettings
+from satori.engines.opening import EngineSettings
 from satori.evaluation.stage import EvaluateSettings
 from satori.format_tuning import TuneSettings
 from satori.pretraining import PretrainSettings
+from satori.problems.recipe_problems import ProblemSettings
 from satori.reinforcement.stage import RestartStageSettings, RLSettings
 from satori.reward_model import RewardModelSettings
 from satori.synthesis.stage import SynthesisSettings
 from satori.types import Variant
 
+SMOKE = "smoke"
+
 
 class RecipeError(ValueError):
     """A recipe file or an override is wrong; the message names file, key and what was expected."""
-
-
-class EngineSettings(Settings):
-    """The embedded sampler."""
-
-    rows: int = Field(default=256, gt=0)
-    """Sequences generated at a time."""
 
 
 class Recipe(Settings):
@@ -45,6 +44,8 @@ class Recipe(Settings):
     threads: int = Field(default=0, ge=0)
     """CPU threads for PyTorch; 0 leaves its own choice."""
     engine: EngineSettings = EngineSettings()
+    model: BaseModelSettings = BaseModelSettings()
+    problems: ProblemSettings = ProblemSettings()
     pretrain: PretrainSettings = PretrainSettings()
     synthesis: SynthesisSettings = SynthesisSettings()
     tune: TuneSettings = TuneSettings()
@@ -62,16 +63,22 @@ def recipe_files() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def load_recipe(name_or_path: str, overrides: Sequence[tuple[str, str]] = ()) -> Recipe:
+def load_recipe(name_or_path: str, overrides: Sequence[tuple[str, str]] = (), smoke: bool = False) -> Recipe:
     """A shipped recipe by name, or one by the path of its file, with (dotted key, YAML value) overrides.
 
-    Raises RecipeError naming the file and the key.
+    ``smoke`` takes the small sizes of the recipe's section of that name: every stage, in minutes. Raises RecipeError
+    naming the file and the key.
     """
     files = recipe_files()
     path = files.get(name_or_path, Path(name_or_path))
     if not path.is_file():
         raise RecipeError(f"no recipe {name_or_path!r}: neither a file nor one of {', '.join(files)}")
     values = _read_yaml(path)
+    small = values.pop(SMOKE, None)
+    if smoke:
+        if not isinstance(small, dict):
+            raise RecipeError(f"{path}: no section {SMOKE}, which --smoke takes its sizes from")
+        values = _merge(values, small)
     for key, text in overrides:
         _set(values, key, _parse_value(key, text))
     if isinstance(values.get("rl", {}), dict) and isinstance(values.get("rl_2", {}), dict):
@@ -131,11 +138,14 @@ def _validate(values: dict[str, Any], source: str) -> Recipe:
 def _explain(problem: Any) -> str:
     """One line for one validation error: the key, what is wrong, what was expected."""
     key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] != "extra_forbidden":
-        return f"{key}: {problem['msg']} (found {problem['input']!r})"
     section: Any = Recipe
     for part in problem["loc"][:-1]:
-        section = section.model_fields[part].annotation
+        section = getattr(section, "model_fields", {}).get(part)
+        section = section and section.annotation
+    if problem["type"] != "extra_forbidden":
+        return f"{key}: {problem['msg']} (found {problem['input']!r})"
+    if not isinstance(section, type) or not issubclass(section, Settings):  # within a list
+        return f"{key}: unknown key"
     near = difflib.get_close_matches(str(problem["loc"][-1]), section.model_fields, n=1)
     hint = f"; did you mean {near[0]}?" if near else f"; known keys: {', '.join(section.model_fields)}"
     return f"{key}: unknown key{hint}"
@@ -150,6 +160,11 @@ def explain(section: type[Settings], prefix: str = "") -> str:
             lines.append(explain(kind, f"{prefix}{name}."))
         else:
             meaning = " ".join((field.description or "").split())
-            default = getattr(field.default, "value", field.default)
-            lines.append(f"--{prefix}{name} {default}".ljust(48) + f" {meaning}".rstrip())
+            lines.append(f"--{prefix}{name} {_as_yaml(field.default)}".ljust(48) + f" {meaning}".rstrip())
     return "\n".join(lines)
+
+
+def _as_yaml(default: Any) -> str:
+    """A default as it can be given on the command line."""
+    value = getattr(default, "value", default)
+    return value if isinstance(value, str) and value else json.dumps(value)

@@ -21,10 +21,9 @@ from trl import RewardConfig, RewardTrainer
 
 from satori.config import derive_seed
 from satori.engines.base import Sampling
-from satori.engines.torch_engine import TorchEngine
-from satori.models import load_policy, load_reward_model, load_tokenizer, save
+from satori.models import load_any_reward_model, load_reward_model, load_tokenizer, save
 from satori.optimizers import make_optimizer
-from satori.problems.arithmetic import Split, problem_stream
+from satori.problems.arithmetic import Split
 from satori.run_folder import ArtifactError, read_jsonl, write_jsonl, write_text
 from satori.sampling import Response, sample_responses
 from satori.scoring import check_padding, reward_logits
@@ -50,6 +49,9 @@ class RewardModelSettings(OptimizerSettings):
     max_new_tokens: int = Field(default=2048, gt=0)
     validation_problems: int = Field(default=500, gt=0)
     test_problems: int = Field(default=500, gt=0)
+    checkpoint: str = ""
+    """Take this reward model (a checkpoint folder or a hub id, such as Satori-reasoning/Satori-RM-7B), training none;
+    RM@k is measured all the same."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,23 @@ class PreferencePair:
 
 
 def run_stage(context: StageContext) -> str:
+    return take_checkpoint(context) if context.recipe.reward_model.checkpoint else train(context)
+
+
+def take_checkpoint(context: StageContext) -> str:
+    """A reward model that was trained elsewhere, measured on test problems. Raises ArtifactError where it reads other
+    tokens than the policy."""
+    name, tuned = context.recipe.reward_model.checkpoint, context.artifact("format_tuned")
+    model, theirs = load_any_reward_model(name, context.recipe.model.dtype)
+    tokenizer = load_tokenizer(tuned)
+    if theirs.get_vocab() != tokenizer.get_vocab():
+        raise ArtifactError(f"{name} and the format-tuned model have different vocabularies: it cannot read responses")
+    save(model, tokenizer, context.folder)
+    return f"took {name}; {measure(context, model)}"
+
+
+def train(context: StageContext) -> str:
+    """Preference pairs, training, and the checkpoint with the best RM@k."""
     settings, tuned = context.recipe.reward_model, context.artifact("format_tuned")
     tokenizer = load_tokenizer(tuned)
     check_padding(tokenizer)
@@ -91,20 +110,29 @@ def run_stage(context: StageContext) -> str:
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_checkpoint(context.folder / "checkpoints"))
-    best, rm_at_k = select_checkpoint(context)
-    save(load_reward_model(best), tokenizer, context.folder)
+    best = load_reward_model(select_checkpoint(context))
+    save(best, tokenizer, context.folder)
+    outcome = measure(context, best)
     shutil.rmtree(context.folder / "checkpoints")
-    write_text(context.folder / "rm_at_k.json", json.dumps(rm_at_k, indent=2) + "\n")
+    return f"{len(rows)} pairs; {outcome}"
+
+
+def measure(context: StageContext, reward_model: PreTrainedModel) -> str:
+    """RM@k on test problems, written down; returns the line to show."""
+    settings = context.recipe.reward_model
+    test = islice(context.problems(Split.TEST, 0), settings.test_problems)
+    found = rm_at_k(reward_model, _sample(context, list(test), "test"))
+    write_text(context.folder / "rm_at_k.json", json.dumps(found, indent=2) + "\n")
     return (
-        f"{len(rows)} pairs; RM@{settings.samples} {rm_at_k['reward_model']:.1%} against {rm_at_k['first_sample']:.1%} "
-        f"for the first sample, {rm_at_k['oracle']:.1%} for the best"
+        f"RM@{settings.samples} {found['reward_model']:.1%} against {found['first_sample']:.1%} for the first sample, "
+        f"{found['oracle']:.1%} for the best"
     )
 
 
 def sample_pairs(context: StageContext) -> list[PreferencePair]:
     """Preference pairs from the format-tuned model."""
     settings = context.recipe.reward_model
-    problems = islice(problem_stream(Split.TRAIN, derive_seed(context.seed, "problems")), settings.problems)
+    problems = islice(context.problems(Split.TRAIN, derive_seed(context.seed, "problems")), settings.problems)
     rng = random.Random(derive_seed(context.seed, "pairs"))
     return [
         pair
@@ -124,18 +152,16 @@ def make_pairs(responses: Sequence[Response], most: int, rng: random.Random) -> 
     ]
 
 
-def select_checkpoint(context: StageContext) -> tuple[Path, dict[str, float]]:
-    """The checkpoint with the best RM@k on validation problems, and its RM@k on test problems."""
+def select_checkpoint(context: StageContext) -> Path:
+    """The checkpoint with the best RM@k on validation problems."""
     settings = context.recipe.reward_model
-    validation = islice(problem_stream(Split.VALIDATION, 0), settings.validation_problems)
+    validation = islice(context.problems(Split.VALIDATION, 0), settings.validation_problems)
     groups = _sample(context, list(validation), "validation")
     scores = {
         path.parent: rm_at_k(load_reward_model(path.parent), groups)["reward_model"]
         for path in sorted(context.folder.glob("checkpoints/checkpoint-*/config.json"))
     }
-    best = max(scores, key=lambda path: scores[path])
-    test = islice(problem_stream(Split.TEST, 0), settings.test_problems)
-    return best, rm_at_k(load_reward_model(best), _sample(context, list(test), "test"))
+    return max(scores, key=lambda path: scores[path])
 
 
 def rm_at_k(reward_model: PreTrainedModel, groups: Sequence[Sequence[Response]]) -> dict[str, float]:
@@ -153,11 +179,11 @@ def rm_at_k(reward_model: PreTrainedModel, groups: Sequence[Sequence[Response]])
 
 
 def _sample(context: StageContext, problems: list[Problem], purpose: str) -> list[list[Response]]:
-    settings, tuned = context.recipe.reward_model, context.artifact("format_tuned")
-    tokenizer = load_tokenizer(tuned)
-    engine = TorchEngine(load_policy(tuned), tokenizer.eos_token_id, context.recipe.engine.rows)
+    settings = context.recipe.reward_model
+    tokenizer = load_tokenizer(context.artifact("format_tuned"))
     sampling = Sampling(temperature=settings.temperature, max_new_tokens=settings.max_new_tokens)
     context.task.start(len(problems) * settings.samples)
     context.task.note(f"sampling, {purpose}")
     seed = derive_seed(context.seed, purpose)
-    return sample_responses(engine, tokenizer, problems, settings.samples, sampling, seed, context.task.advance)
+    with context.engine("format_tuned") as engine:
+        return sample_responses(engine, tokenizer, problems, settings.samples, sampling, seed, context.task.advance)

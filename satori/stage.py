@@ -1,12 +1,22 @@
 """What a stage is: a name, the settings that shape its artifact, the stages it reads, and a function that runs it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from transformers import PreTrainedModel
+
+from satori.coat import encode_prompt
+from satori.engines.base import PolicyEngine
+from satori.engines.opening import open_engine
+from satori.models import load_tokenizer
+from satori.problems.arithmetic import Split
+from satori.problems.recipe_problems import problem_stream
 from satori.progress import Task
 from satori.run_folder import RunFolder
+from satori.types import Problem
 
 if TYPE_CHECKING:
     from satori.recipe import Recipe
@@ -29,6 +39,19 @@ class StageContext:
     def artifact(self, stage: str) -> Path:
         """The folder of an earlier stage's artifact."""
         return self.run.path(stage)
+
+    def problems(self, split: Split, seed: int) -> Iterator[Problem]:
+        """The recipe's problems of a split, one at a time; of real sources those that are short enough."""
+        settings = self.recipe.problems
+        stream = problem_stream(settings, split, seed)
+        if not settings.sources:
+            return stream
+        tokenizer = load_tokenizer(self.artifact("base"))
+        return (p for p in stream if len(encode_prompt(tokenizer, p.question)) <= settings.max_prompt_tokens)
+
+    def engine(self, stage: str, model: PreTrainedModel | None = None) -> AbstractContextManager[PolicyEngine]:
+        """The recipe's engine for the model of an earlier stage, or for that model while it is trained on."""
+        return open_engine(self.recipe.engine, self.artifact(stage), model)
 
 
 @dataclass(frozen=True)

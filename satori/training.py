@@ -25,6 +25,7 @@ from trl import SFTConfig, SFTTrainer
 
 from satori.config import Settings
 from satori.optimizers import OptimizerKind, make_optimizer
+from satori.precision import Precision, in_bfloat16
 from satori.progress import Task
 from satori.run_folder import append_jsonl
 from satori.scoring import PromptResponse
@@ -42,6 +43,8 @@ class OptimizerSettings(Settings):
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
     optimizer: OptimizerKind = OptimizerKind.ADAMW
     """`muon` learns faster on small models; the paper's scripts use Adam."""
+    precision: Precision = "auto"
+    """`float32`, `bfloat16` (autocast), or `auto`: bfloat16 on a GPU."""
 
 
 def trainer_arguments(folder: Path, settings: OptimizerSettings, seed: int) -> dict[str, Any]:
@@ -60,7 +63,7 @@ def trainer_arguments(folder: Path, settings: OptimizerSettings, seed: int) -> d
         "save_strategy": "epoch",
         "save_total_limit": 2,
         "seed": seed,
-        "bf16": torch.cuda.is_available(),
+        "bf16": in_bfloat16(settings.precision),
         "gradient_checkpointing": torch.cuda.is_available(),
         "disable_tqdm": True,
         "report_to": [],

@@ -10,7 +10,7 @@ import pytest
 
 from satori.authors.ft_data import ReleasedDemonstrations, kind_of, read_demonstrations
 from satori.authors.prompts import rendered, split_query
-from satori.authors.rl_data import ReleasedStates, initial_states, read_states, write_states
+from satori.authors.rl_data import ReleasedStates, initial_states_of, read_states, write_states
 from satori.coat import PROMPT_INSTRUCTION, encode_prompt, parse, render, render_prompt
 from satori.grading import AnswerForm, AnswerKind
 from satori.problems.row_streams import SourceError
@@ -94,7 +94,7 @@ def test_from_the_hub_the_released_data_set_is_streamed(monkeypatch, tokenizer):
 
 def test_states_become_initial_states_that_rollouts_start_from(states, tokenizer):
     settings = ReleasedStates(path="any")
-    found = initial_states(states(*ROWS, *ROWS[1:]), settings, tokenizer)
+    found = initial_states_of(states(*ROWS, *ROWS[1:]), settings, tokenizer)
     assert {start: len(group) for start, group in found.items()} == {
         Start.PROBLEM: 1,
         Start.POSITIVE: 2,
@@ -113,7 +113,7 @@ def test_states_become_initial_states_that_rollouts_start_from(states, tokenizer
 
 
 def test_the_question_may_be_asked_in_our_own_prompt(states, tokenizer):
-    found = initial_states(states(*ROWS), ReleasedStates(own_prompt=True), tokenizer)
+    found = initial_states_of(states(*ROWS), ReleasedStates(own_prompt=True), tokenizer)
     assert list(found[Start.POSITIVE][0].prompt_ids) == encode_prompt(tokenizer, QUESTION)
 
 
@@ -203,7 +203,7 @@ def test_what_we_write_is_what_we_read(tmp_path, tokenizer):
     assert [set(row) for row in read_jsonl(path)] == [{"query", "answer", "reflect_status"}] * 3
     assert [row["reflect_status"] for row in read_jsonl(path)] == [0, 1, -1]
     settings = ReleasedStates(path=str(path))
-    found = initial_states(read_states(settings, tokenizer), settings, tokenizer)
+    found = initial_states_of(read_states(settings, tokenizer), settings, tokenizer)
     again = [found[start][0] for start in Start]
     assert [(s.start, s.prompt_ids, s.prefix_ids) for s in again] == [
         (s.start, s.prompt_ids, s.prefix_ids) for s in written
@@ -212,7 +212,7 @@ def test_what_we_write_is_what_we_read(tmp_path, tokenizer):
 
 
 def test_what_the_authors_wrote_is_written_the_same_but_for_the_instruction(tmp_path, states, tokenizer):
-    found = initial_states(states(*ROWS), ReleasedStates(), tokenizer)
+    found = initial_states_of(states(*ROWS), ReleasedStates(), tokenizer)
     path = tmp_path / "again.jsonl"
     write_states(path, (found[start][0] for start in Start), tokenizer)
     expected = [{**row, "query": row["query"].replace(USER, PROMPT_INSTRUCTION + QUESTION)} for row in ROWS]

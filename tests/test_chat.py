@@ -7,7 +7,8 @@ from rich.console import Console
 
 from satori.chat import ChatSettings, Painter, answer, chat
 from satori.coat import encode_prompt
-from satori.engines.base import Sampling
+from satori.engines.any_model import OpenModel
+from satori.engines.base import Piece, Sampling
 from satori.engines.torch_engine import TorchEngine
 from satori.models import save
 from satori.report.canvas import ACTION_COLOURS
@@ -16,7 +17,12 @@ from satori.run_folder import ArtifactError
 
 def paint(tokenizer, text, show_tokens=False):
     painter = Painter(tokenizer, show_tokens)
-    return [painter.feed(token) for token in tokenizer.encode(text, add_special_tokens=False)]
+    return [painter.feed(Piece((token,))) for token in tokenizer.encode(text, add_special_tokens=False)]
+
+
+@pytest.fixture
+def opened(model, tokenizer):
+    return OpenModel(TorchEngine(model, tokenizer.eos_token_id), tokenizer, model.config.max_position_embeddings)
 
 
 def test_reflect_and_explore_steps_are_coloured_and_continue_ends_the_colour(tokenizer):
@@ -39,25 +45,41 @@ def test_nothing_a_model_says_controls_the_terminal():
         def decode(self, ids, skip_special_tokens):
             return "\x1b[2J[bold]"
 
-    assert Painter(Rude(), False).feed(5).plain == "\ufffd[2J[bold]"
+    assert Painter(Rude(), False).feed(Piece((5,))).plain == "\ufffd[2J[bold]"
 
 
-def test_the_streamed_answer_is_the_sampled_one(model, tokenizer):
-    pieces = []
-    settings = ChatSettings(model="-", max_new_tokens=20)
-    answer(model, tokenizer, settings, "2+3=?", 0, lambda text: pieces.append(text.plain))
-    engine = TorchEngine(model, tokenizer.eos_token_id)
-    sampling = Sampling(temperature=0, max_new_tokens=20)
-    [(_, completion)] = engine.generate([encode_prompt(tokenizer, "2+3=?")], sampling, 0)
+def test_text_of_a_server_is_coloured_as_tokens_are(tokenizer):
+    painted = Painter(tokenizer, False).feed(Piece((), "a<|reflect|> b<|continue|>c"))
+    assert painted.plain == "a\n<|reflect|> b\n<|continue|>c"
+    colours = {painted.plain[span.start : span.end]: str(span.style) for span in painted.spans}
+    assert colours[" b"] == ACTION_COLOURS["reflect"] and "c" not in colours
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_the_streamed_answer_is_the_sampled_one(opened, temperature):
+    pieces, tokenizer = [], opened.tokenizer
+    settings = ChatSettings(model="-", max_new_tokens=20, temperature=temperature)
+    answer(opened, settings, "2+3=?", 7, lambda text: pieces.append(text.plain))
+    sampling = Sampling(temperature=temperature, max_new_tokens=20)
+    [(_, completion)] = opened.engine.generate([encode_prompt(tokenizer, "2+3=?")], sampling, 7)
     painter = Painter(tokenizer, False)
     ids = [token for token in completion.token_ids if token != tokenizer.eos_token_id]
-    assert "".join(pieces) == "".join(painter.feed(token).plain for token in ids)
+    assert "".join(pieces) == "".join(painter.feed(Piece((token,))).plain for token in ids)
 
 
-def test_a_question_without_room_for_an_answer_is_refused(model, tokenizer):
-    limit = model.config.max_position_embeddings
-    with pytest.raises(ArtifactError, match=f"context of {limit} leaves no room"):
-        answer(model, tokenizer, ChatSettings(model="-"), "1+" * limit, 0, print)
+def test_a_stream_ends_before_the_end_token(opened):
+    prompt = encode_prompt(opened.tokenizer, "2+3=?")
+    sampling = Sampling(temperature=0, max_new_tokens=20)
+    [(_, free)] = opened.engine.generate([prompt], sampling, 0)
+    stop = free.token_ids[5]
+    stopping = TorchEngine(opened.engine.model, stop)
+    streamed = [i for piece in stopping.stream(prompt, sampling, 0) for i in piece.token_ids]
+    assert streamed == list(free.token_ids[: free.token_ids.index(stop)])
+
+
+def test_a_question_without_room_for_an_answer_is_refused(opened):
+    with pytest.raises(ArtifactError, match=f"context of {opened.context_length} leaves no room"):
+        answer(opened, ChatSettings(model="-"), "1+" * opened.context_length, 0, print)
 
 
 def test_every_question_gets_an_answer_of_its_own(embedded, tmp_path):

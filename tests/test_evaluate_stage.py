@@ -6,6 +6,7 @@ from made_responses import evaluated
 from satori.evaluation.records import to_row
 from satori.evaluation.runner import Asked, evaluate, read_responses
 from satori.evaluation.stage import EvaluateSettings, problem_sets
+from satori.problems.arithmetic import Split, problem_stream
 from satori.run_folder import ArtifactError, write_jsonl
 from satori.types import Completion, FinishReason, Problem
 
@@ -42,7 +43,14 @@ def test_a_row_that_does_not_fit_is_named_with_its_file_and_line(tmp_path):
 
 def test_the_evaluation_sets_are_the_same_every_time_and_share_no_problem():
     settings = EvaluateSettings(problems=30, harder_problems=10, other_problems=5)
-    sets = problem_sets(settings)
+    sets = problem_sets(settings, problem_stream(Split.TEST, 0), embedded=True)
     assert {name: len(group) for name, group in sets.items()} == {"test": 30, "harder": 10, "number_sequence": 5}
-    assert sets == problem_sets(settings)
+    assert sets == problem_sets(settings, problem_stream(Split.TEST, 0), embedded=True)
     assert len({p.id for group in sets.values() for p in group}) == 45
+
+
+def test_other_problems_have_no_harder_set_and_benchmarks_are_added(tmp_path):
+    write_jsonl(tmp_path / "gsm8k_test.jsonl", [{"question": "1+1?", "answer": "so\n#### 2"}])
+    settings = EvaluateSettings(problems=2, other_problems=0, benchmarks=("gsm8k",), data=str(tmp_path))
+    sets = problem_sets(settings, iter([Problem("p", "?", "1")]), embedded=False)
+    assert {name: [p.answer for p in group] for name, group in sets.items()} == {"test": ["1"], "gsm8k": ["2"]}

@@ -24,7 +24,7 @@ SMALL = {
     "reward_model.validation_problems": 4,
     "reward_model.test_problems": 4,
     "reward_model.samples": 4,
-    "reward_model.temperature": 2,
+    "reward_model.temperature": 1,
     "reward_model.epochs": 1,
     "reward_model.max_new_tokens": 60,
     "restarts.problems": 10,

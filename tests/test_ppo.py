@@ -289,3 +289,44 @@ def test_learning_rates_follow_the_step(learner):
         (pytest.approx(5.5e-4), pytest.approx(5.5e-3)),
         (pytest.approx(1e-4), pytest.approx(1e-3)),
     ]
+
+
+# --- the engine that sampled, and the trainer ---
+
+
+def sampled_with(learner, rollouts, difference):
+    """The same rollouts with log-probabilities of an engine, which are the trainer's less ``difference``."""
+    rows = token_logprobs(learner.policy, [r.sequence for r in rollouts], TEMPERATURE)
+    return [
+        replace(r, completion=replace(r.completion, logprobs=tuple((row - difference).tolist())))
+        for r, row in zip(rollouts, rows, strict=True)
+    ]
+
+
+def test_the_mismatch_is_the_mean_distance_of_the_log_probabilities(learner):
+    rollouts = sampled_with(learner, random_rollouts(), 0.5)
+    mismatch = prepare(learner, rollouts, settings(), TEMPERATURE).mismatch
+    assert mismatch["engine_mismatch"] == pytest.approx(0.5, abs=1e-5)
+    assert mismatch["engine_kl"] == pytest.approx(1.6487213 - 1 - 0.5, abs=1e-4)
+    assert mismatch.keys() == {"engine_mismatch", "engine_kl"}
+
+
+def test_an_engine_without_log_probabilities_is_not_compared(learner):
+    assert prepare(learner, random_rollouts(), settings(), TEMPERATURE).mismatch == {}
+    with pytest.raises(ValueError, match="importance_cap needs an engine"):
+        prepare(learner, random_rollouts(), settings(importance_cap=2.0), TEMPERATURE)
+
+
+def test_truncated_importance_weights_scale_the_policy_gradient(learner):
+    """Every token e^0.5 times likelier to the trainer: the gradient is as much larger, or as the cap allows."""
+    moves = []
+    for cap in (0.0, 10.0, 1.25):
+        fresh = copy.deepcopy(learner)
+        fresh.policy_optimizer = torch.optim.SGD(fresh.policy.parameters(), lr=0.05)
+        fresh.critic_optimizer = torch.optim.SGD(fresh.critic.parameters(), lr=0.05)
+        before = weights(fresh.policy)
+        metrics = step(fresh, sampled_with(fresh, random_rollouts(), 0.5), settings(importance_cap=cap))
+        moves.append(weights(fresh.policy) - before)
+        assert metrics.get("importance_weight", 1.0) == pytest.approx(min(cap, 1.6487213) if cap else 1.0, rel=1e-4)
+    close(moves[1], moves[0] * 1.6487213, rtol=1e-3, atol=1e-6)
+    close(moves[2], moves[0] * 1.25, rtol=1e-3, atol=1e-6)

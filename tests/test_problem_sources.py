@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from satori.benchmarks.rows import BenchmarkError
 from satori.grading import AnswerForm, AnswerKind, grade
 from satori.problems.arithmetic import Split
+from satori.problems.gym_stream import reference_steps
 from satori.problems.questions import SeenQuestions, normalized, question_key, split_of_question
 from satori.problems.row_streams import SourceError, shuffled
 from satori.problems.source_settings import PRESETS, ProblemSource
@@ -516,3 +517,30 @@ def test_memory_does_not_grow_with_the_rows(tmp_path, kind, rows):
     assert stream.counts.used == read == pytest.approx(0.9 * rows, rel=0.01)
 
     assert highest - before < 30  # megabytes, of which the table takes 4; the questions alone are 67 and more
+
+
+# --- reference solutions of reasoning-gym tasks ---
+
+
+@pytest.mark.parametrize(
+    ("metadata", "steps"),
+    [
+        ({"expression": "57 + 87 - 70"}, ("57 + 87 = 144.", "144 - 70 = 74.")),
+        ({"expression": "3 - 9 + 2"}, ("3 - 9 = -6.", "-6 + 2 = -4.")),
+        ({"expression": "3 * 9 + 2"}, ()),
+        ({"expression": "7"}, ()),
+        ({"answer_cot": "She ate 3 + 5 = 8.\n\n They ate 11.\n#### 11"}, ("She ate 3 + 5 = 8.", "They ate 11.")),
+        ({}, ()),
+    ],
+)
+def test_a_task_has_a_reference_solution_where_its_entry_tells_one(metadata, steps):
+    assert reference_steps(metadata) == steps
+
+
+def test_word_problems_of_reasoning_gym_come_with_solutions_and_are_scored_from_the_file():
+    stream = open_source(ProblemSource(preset="reasoning-gym:gsm_symbolic"), Split.TRAIN, 0)
+    problems = list(itertools.islice(stream, 30))
+    assert all(p.solution for p in problems)
+    assert all(grade(f"\\boxed{{{p.answer}}}", p.answer, p.form).correct for p in problems[:3])
+    wrong = str(int(float(problems[0].answer)) + 1)
+    assert not grade(f"\\boxed{{{wrong}}}", problems[0].answer, problems[0].form).correct

@@ -2,6 +2,7 @@
 
 import pytest
 
+from satori.pipeline import STAGES, stage_settings
 from satori.recipe import Recipe, RecipeError, dump_recipe, explain, load_recipe, recipe_files
 
 
@@ -125,7 +126,7 @@ def test_an_unknown_key_is_answered_with_the_nearest_one(tmp_path, key, suggesti
 
 def test_a_key_like_no_other_is_answered_with_the_known_ones(tmp_path):
     message = error_of(write(tmp_path, "engine: {zzz: 1}\n"))
-    assert "engine.zzz: unknown key; known keys: rows" in message
+    assert "engine.zzz: unknown key; known keys: kind, rows, vllm" in message
 
 
 @pytest.mark.parametrize(
@@ -225,3 +226,36 @@ def test_every_explained_default_can_be_given_as_an_override(tmp_path):
     settings = [line[2:].split(" ")[:2] for line in explain(Recipe).splitlines()]
     overrides = [(key, value) for key, value in settings if value]
     assert load_recipe(write(tmp_path, ""), overrides) == Recipe()
+
+
+# --- what shapes an artifact ---
+
+
+def test_where_a_server_is_does_not_shape_an_artifact_and_what_it_serves_does():
+    [synthesis] = [stage for stage in STAGES if stage.name == "synthesis"]
+
+    def shaped(**server):
+        place = {"url": "http://localhost:8000/v1", "model": "m", **server}
+        return stage_settings(Recipe(synthesis={"critic": {"kind": "chat", "server": place}}), synthesis)
+
+    assert shaped() == shaped(url="http://other:9/v1", concurrency=3, timeout=5, key_variable="KEY")
+    assert shaped() != shaped(model="another")
+    assert shaped() != shaped(extra_fields={"top_k": 1})
+
+
+# --- the small sizes of a recipe ---
+
+
+def test_smoke_takes_the_small_sizes_and_overrides_come_after(tmp_path):
+    path = write(tmp_path, "rl: {steps: 50, batch_size: 8}\nsmoke:\n  rl: {steps: 2}\n")
+    assert load_recipe(path).rl.steps == 50
+    small = load_recipe(path, smoke=True)
+    assert (small.rl.steps, small.rl.batch_size, small.rl_2.steps) == (2, 8, 2)
+    assert load_recipe(path, [("rl.steps", "3")], smoke=True).rl.steps == 3
+    with pytest.raises(RecipeError, match="no section smoke"):
+        load_recipe(write(tmp_path, "seed: 1\n"), smoke=True)
+
+
+@pytest.mark.parametrize("name", sorted(recipe_files()))
+def test_every_shipped_recipe_loads_and_says_what_it_is(name):
+    assert load_recipe(name).description

@@ -1,5 +1,6 @@
 """Demonstration synthesis with scripted agents; the embedded critic; what the stage keeps."""
 
+import asyncio
 from collections import Counter
 
 import pytest
@@ -18,10 +19,11 @@ from satori.coat import (
 from satori.engines.base import Sampling
 from satori.engines.scripted import ScriptedEngine
 from satori.problems.arithmetic import Claim, column_check, solve
-from satori.synthesis.agents import Mistake, PartialSolution, Verification
+from satori.synthesis.agents import Agents, Mistake, PartialSolution, Unusable, Verification
+from satori.synthesis.batching import Batcher, Batches
 from satori.synthesis.embedded import ColumnCritic, SampledGenerator, split_plain
-from satori.synthesis.pipeline import CandidateSettings, Dropped, Kind, synthesize
-from satori.synthesis.stage import SynthesisSettings, keep
+from satori.synthesis.journal import Harvest, SynthesisSettings
+from satori.synthesis.pipeline import CandidateSettings, Dropped, Kind, demonstrate
 from satori.types import Problem, Variant
 
 PROBLEM = Problem("p", "2+3+4=?", "9", 1, solve((2, 3, 4)))
@@ -33,6 +35,10 @@ SLIP = ("5+4=8. \\boxed{8}",)
 """A wrong end of the solution after a right first step."""
 
 
+SILENT = Unusable("silent")
+CRITIC_SILENT = "critic: silent"
+
+
 class ScriptedGenerator:
     """Solves by a table; continues as ``go_on`` says, and remembers what it was asked to continue."""
 
@@ -40,40 +46,40 @@ class ScriptedGenerator:
         self.solutions, self.go_on = solutions, go_on
         self.asked = []
 
-    def solve(self, problems, samples, seed):
-        return [self.solutions if isinstance(self.solutions, list) else self.solutions[p.id] for p in problems]
+    async def solve(self, problem, samples, seed):
+        return self.solutions if isinstance(self.solutions, list) else self.solutions[problem.id]
 
-    def continue_from(self, partials, seed):
-        self.asked += partials
-        return [self.go_on(partial) for partial in partials]
+    async def continue_from(self, partial, seed):
+        self.asked.append(partial)
+        return self.go_on(partial)
 
 
 class ScriptedCritic:
     """Verifies and finds mistakes as the two functions say, and remembers from where it was asked to review."""
 
-    def __init__(self, verify=lambda partial: None, mistake=lambda partial, reviewed_from: None):
+    def __init__(self, verify=lambda partial: SILENT, mistake=lambda partial, reviewed_from: SILENT):
         self._verify, self._mistake = verify, mistake
         self.reviewed_from = []
 
-    def verify(self, partials):
-        return [self._verify(partial) for partial in partials]
+    async def verify(self, partial, seed):
+        return self._verify(partial)
 
-    def find_mistake(self, partials, reviewed_from=0):
+    async def find_mistake(self, partial, reviewed_from, seed):
         self.reviewed_from.append(reviewed_from)
-        return [self._mistake(partial, reviewed_from) for partial in partials]
+        return self._mistake(partial, reviewed_from)
 
 
 class ScriptedReward:
     def __init__(self, score=lambda steps: 0.0):
         self._score = score
 
-    def score(self, solutions):
-        return [self._score(solution.steps) for solution in solutions]
+    async def score(self, solution):
+        return self._score(solution.steps)
 
 
 def verify_cut(length):
     """Verifies solutions cut after ``length`` steps, and is silent on the others: the cut is random."""
-    return lambda partial: Verification("It holds.") if len(partial.steps) == length else None
+    return lambda partial: Verification("It holds.") if len(partial.steps) == length else SILENT
 
 
 def mistakes(partial, reviewed_from):
@@ -90,10 +96,16 @@ def slip_then_finish(partial):
 
 
 def run(generator, critic, reward=None, problems=(PROBLEM,), seed=0, **settings):
-    made, dropped = synthesize(
-        problems, generator, critic, reward or ScriptedReward(), CandidateSettings(**settings), seed
-    )
-    return made, {reason: count for reason, count in dropped.items() if count}
+    agents = Agents(generator, critic, reward or ScriptedReward())
+
+    async def one_by_one():
+        return [await demonstrate(problem, agents, CandidateSettings(**settings), seed) for problem in problems]
+
+    records = asyncio.run(one_by_one())
+    assert [record.problem for record in records] == list(problems)
+    assert not any(record.failed for record in records)
+    made = [demonstration for record in records for demonstration in record.demonstrations]
+    return made, {reason: count for record in records for reason, count in record.dropped.items() if count}
 
 
 def response_of(kind, demonstrations):
@@ -164,19 +176,19 @@ def test_what_follows_the_first_wrong_step_is_cut():
 
 
 @pytest.mark.parametrize("index", [-1, 2])
-def test_a_mistake_in_a_step_that_is_not_there_counts_as_silence(index):
+def test_a_mistake_in_a_step_that_is_not_there_is_of_no_use(index):
     nowhere = Mistake(index, "It is wrong.", direction="", corrected="2+3=5.")
     made, dropped = run(ScriptedGenerator([WRONG], finish), ScriptedCritic(mistake=lambda partial, start: nowhere))
     assert made == []
-    assert dropped[Dropped.CRITIC_SILENT] == 1
+    assert dropped == {Dropped.CRITIC_ASTRAY: 1}
 
 
-def test_a_second_mistake_in_a_step_already_reviewed_counts_as_silence():
+def test_a_second_mistake_in_a_step_already_reviewed_is_of_no_use():
     made, dropped = run(
         ScriptedGenerator([WRONG], slip_then_finish), ScriptedCritic(mistake=lambda partial, start: FIRST_MISTAKE)
     )
     assert made == []
-    assert dropped[Dropped.CRITIC_SILENT] == 1
+    assert dropped == {Dropped.CRITIC_ASTRAY: 1}
 
 
 # --- what the agents are asked ---
@@ -185,14 +197,14 @@ def test_a_second_mistake_in_a_step_already_reviewed_counts_as_silence():
 def test_the_generator_goes_on_from_the_corrected_step_in_place_of_the_wrong_one():
     generator = ScriptedGenerator([WRONG], finish)
     run(generator, ScriptedCritic(mistake=mistakes))
-    assert generator.asked == [PartialSolution(PROBLEM, ("2+3=5.",), FIRST_MISTAKE)]
+    assert generator.asked == [PartialSolution(PROBLEM, ("2+3=5.",), FIRST_MISTAKE, 1)]
 
 
 def test_without_a_corrected_step_the_generator_is_told_the_direction():
     mistake = Mistake(0, "That is too much.", direction="Count again.", corrected=None)
     generator = ScriptedGenerator([WRONG], lambda partial: ("It is 5, so \\boxed{9}",))
     made, _ = run(generator, ScriptedCritic(mistake=lambda partial, start: mistake))
-    assert generator.asked == [PartialSolution(PROBLEM, ("2+3=6.",), mistake)]
+    assert generator.asked == [PartialSolution(PROBLEM, ("2+3=6.",), mistake, 1)]
     expected = "2+3=6.<|reflect|> R: That is too much.<|explore|> E: Count again.<|continue|> It is 5, so \\boxed{9}"
     assert response_of(Kind.CORRECTED, made) == expected
 
@@ -213,7 +225,7 @@ def test_the_reward_model_scores_the_text_without_the_corrected_mistake():
 def test_a_cut_falls_anywhere_from_the_first_step_to_the_last():
     cuts = Counter()
     long = ("2+0=2.", "2+3=5.", "5+0=5.", "5+4=9. \\boxed{9}")
-    critic = ScriptedCritic(lambda partial: cuts.update([len(partial.steps)]))
+    critic = ScriptedCritic(lambda partial: cuts.update([len(partial.steps)]) or SILENT)
     run(ScriptedGenerator([long] * 400), critic, correct=400)
     assert set(cuts) == {1, 2, 3, 4}
     assert all(count == pytest.approx(100, abs=36) for count in cuts.values())  # four standard deviations
@@ -234,7 +246,7 @@ def test_with_one_round_a_verified_start_that_goes_wrong_ends_too():
     generator, critic = ScriptedGenerator([RIGHT] * 8, slip_then_finish), ScriptedCritic(verify_cut(1), mistakes)
     made, dropped = run(generator, critic, correct=8, critic_rounds=1)
     assert [d.kind for d in made] == [Kind.PLAIN]
-    assert dropped[Dropped.STILL_WRONG] + dropped[Dropped.CRITIC_SILENT] == 8
+    assert dropped[Dropped.STILL_WRONG] + dropped[CRITIC_SILENT] == 8
 
 
 def test_only_so_many_solutions_of_each_kind_are_taken():
@@ -300,7 +312,7 @@ def everything_run():
         return RIGHT[len(partial.steps) :] if partial.steps[0] == RIGHT[0] else ("So \\boxed{9}",)
 
     def mistake(partial, reviewed_from):
-        return None if partial.steps[0] == silent else Mistake(reviewed_from, "No.", "Try.", corrected=None)
+        return SILENT if partial.steps[0] == silent else Mistake(reviewed_from, "No.", "Try.", corrected=None)
 
     generator = ScriptedGenerator([("No idea.",), *[RIGHT] * 3, *wrong], go_on)
     critic = ScriptedCritic(lambda partial: Verification("It holds."), mistake)
@@ -312,7 +324,7 @@ def test_everything_dropped_is_counted_by_reason():
     assert dropped == {
         Dropped.INVALID_SOLUTION: 1,
         Dropped.NOT_DRAWN: 1,  # one of three correct
-        Dropped.CRITIC_SILENT: 1,
+        CRITIC_SILENT: 1,
         Dropped.INVALID_CONTINUATION: 1,
         Dropped.STILL_WRONG: 1,
         Dropped.NOT_BEST: 4,  # one of two verified, one of two corrected, two of three plain
@@ -364,12 +376,16 @@ def test_the_best_scored_plain_solution_is_kept():
 
 # --- the embedded critic ---
 
+NO_FALSE_SUM = Unusable("no false sum where it differs from the reference")
 LONG = Problem("l", "12+34+56=?", "102", 4, solve((12, 34, 56)))  # 12+34=46. 46+56=102. \boxed{102}
 
 
 def find(*steps, reviewed_from=0, problem=LONG):
-    [mistake] = ColumnCritic().find_mistake([PartialSolution(problem, steps)], reviewed_from)
-    return mistake
+    return asyncio.run(ColumnCritic().find_mistake(PartialSolution(problem, steps), reviewed_from, seed=0))
+
+
+def verify(*steps, problem=LONG):
+    return asyncio.run(ColumnCritic().verify(PartialSolution(problem, steps), seed=0))
 
 
 def test_the_critic_names_the_first_wrong_step_and_puts_it_right():
@@ -389,7 +405,7 @@ def test_a_later_round_redoes_the_columns_of_the_continuation_only():
 
 
 def test_the_critic_passes_over_what_was_reviewed_before():
-    assert find("12+34=36.", "46+56=102. \\boxed{102}", reviewed_from=1) is None
+    assert find("12+34=36.", "46+56=102. \\boxed{102}", reviewed_from=1) == NO_FALSE_SUM
 
 
 @pytest.mark.parametrize(
@@ -406,24 +422,27 @@ def test_the_critic_passes_over_what_was_reviewed_before():
     ],
 )
 def test_the_critic_says_nothing_where_no_column_shows_the_mistake(steps):
-    assert find(*steps) is None
-
-
-def test_the_critic_reviews_every_solution_of_a_batch():
-    partials = [PartialSolution(LONG, ("12+34=36.",)), PartialSolution(LONG, LONG.solution[:1])]
-    assert [m and m.first_wrong for m in ColumnCritic().find_mistake(partials)] == [0, None]
+    assert find(*steps) == NO_FALSE_SUM
 
 
 @pytest.mark.parametrize("length", [1, 2])
 def test_the_critic_verifies_steps_that_hold_column_by_column(length):
-    [verification] = ColumnCritic().verify([PartialSolution(LONG, LONG.solution[:length])])
+    verification = verify(*LONG.solution[:length])
     claims = [Claim((12, 34), 46), Claim((46, 56), 102)][:length]
     assert verification == Verification(" ".join(column_check(claim) for claim in claims))
 
 
-@pytest.mark.parametrize("steps", [("12+34=36.",), ("34+12=46.",), (), (*LONG.solution, "And so on.")])
-def test_the_critic_verifies_nothing_else(steps):
-    assert ColumnCritic().verify([PartialSolution(LONG, steps)]) == [None]
+@pytest.mark.parametrize(
+    ("steps", "why"),
+    [
+        (("12+34=36.",), "not the steps of the reference"),
+        (("34+12=46.",), "not the steps of the reference"),
+        ((*LONG.solution, "And so on."), "not the steps of the reference"),
+        ((), "nothing to check"),
+    ],
+)
+def test_the_critic_verifies_nothing_else(steps, why):
+    assert verify(*steps) == Unusable(why)
 
 
 def test_pipeline_and_embedded_critic_fit_together():
@@ -439,40 +458,45 @@ def test_pipeline_and_embedded_critic_fit_together():
 # --- the embedded generator ---
 
 
-def sampled(tokenizer, text, max_new_tokens=100):
+def ask_sampled(tokenizer, text, question, max_new_tokens=100):
+    """What a question to a generator whose engine says ``text`` gives, and the prompts of the engine."""
     prompts = []
 
     def script(prompt):
         prompts.append(prompt)
         return tokenizer.encode(text, add_special_tokens=False)
 
-    engine = ScriptedEngine(script, tokenizer.eos_token_id)
-    return SampledGenerator(engine, tokenizer, Sampling(max_new_tokens=max_new_tokens)), prompts
+    async def ask():
+        async with Batches(seed=0) as batches:
+            front = Batcher(batches, ScriptedEngine(script, tokenizer.eos_token_id))
+            return await question(SampledGenerator(front.complete, tokenizer, Sampling(max_new_tokens=max_new_tokens)))
+
+    return asyncio.run(ask()), prompts
 
 
 def test_split_plain_takes_the_lines_that_are_not_blank():
     assert split_plain("a\n\n b \n \nc") == ("a", " b ", "c")
 
 
-def test_the_generator_samples_every_problem_so_many_times(tokenizer):
-    generator, prompts = sampled(tokenizer, "\n".join(RIGHT))
-    assert generator.solve([PROBLEM, LONG], samples=2, seed=0) == [[RIGHT, RIGHT], [RIGHT, RIGHT]]
-    assert prompts == [tuple(encode_prompt(tokenizer, p.question)) for p in (PROBLEM, PROBLEM, LONG, LONG)]
+def test_the_generator_samples_a_problem_so_many_times(tokenizer):
+    solutions, prompts = ask_sampled(tokenizer, "\n".join(RIGHT), lambda g: g.solve(PROBLEM, samples=2, seed=0))
+    assert solutions == [RIGHT, RIGHT]
+    assert prompts == [tuple(encode_prompt(tokenizer, PROBLEM.question))] * 2
 
 
 def test_the_last_step_of_a_solution_cut_off_is_left_out(tokenizer):
-    generator, _ = sampled(tokenizer, "2+3=5.\n5+4=9.", max_new_tokens=10)
-    assert generator.solve([PROBLEM], 1, 0) == [[("2+3=5.",)]]
+    solutions, _ = ask_sampled(
+        tokenizer, "2+3=5.\n5+4=9.", lambda g: g.solve(PROBLEM, samples=1, seed=0), max_new_tokens=10
+    )
+    assert solutions == [("2+3=5.",)]
 
 
-def test_the_generator_goes_on_on_a_new_line(tokenizer):
-    generator, prompts = sampled(tokenizer, RIGHT[1])
-    partials = [PartialSolution(PROBLEM, RIGHT[:1]), PartialSolution(PROBLEM, ())]
-    assert generator.continue_from(partials, seed=0) == [RIGHT[1:], RIGHT[1:]]
-    assert prompts == [
-        tuple(encode_prompt(tokenizer, PROBLEM.question, "2+3=5.\n")),
-        tuple(encode_prompt(tokenizer, PROBLEM.question)),
-    ]
+@pytest.mark.parametrize(("steps", "prefix"), [(RIGHT[:1], "2+3=5.\n"), ((), "")])
+def test_the_generator_goes_on_on_a_new_line(tokenizer, steps, prefix):
+    partial = PartialSolution(PROBLEM, steps)
+    rest, prompts = ask_sampled(tokenizer, RIGHT[1], lambda g: g.continue_from(partial, seed=0))
+    assert rest == RIGHT[1:]
+    assert prompts == [tuple(encode_prompt(tokenizer, PROBLEM.question, prefix))]
 
 
 # --- what the stage keeps ---
@@ -484,6 +508,13 @@ def records(*kinds, levels=None):
         {"kind": kind.value, "level": level, "number": number}
         for number, (kind, level) in enumerate(zip(kinds, levels, strict=True))
     ]
+
+
+def keep(records, variant, settings):
+    harvest = Harvest(variant, settings)
+    for record in records:
+        harvest.offer(record)
+    return harvest.kept
 
 
 def numbers(kept):
@@ -518,10 +549,34 @@ def test_a_share_that_is_a_whole_number_is_that_number():
     assert len(keep(records(*[Kind.PLAIN] * 10), Variant.COAT, settings)) == 7
 
 
-def test_keeping_chunk_by_chunk_is_keeping_all_at_once():
+def lines(*groups):
+    """Journal lines, a problem for each group of demonstrations."""
+    return [
+        {"place": place, "id": f"p{place}", "failed": None, "dropped": {"x": 1}, "demonstrations": group}
+        for place, group in enumerate(groups)
+    ]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0), (2, 0, 1)])
+def test_what_is_kept_does_not_depend_on_the_order_in_which_problems_end(order):
     settings = SynthesisSettings(demonstrations=10, max_plain_share=0.2, max_level_share=0.3)
-    by_chunks = keep(keep(MIXED[:3], Variant.COAT, settings) + MIXED[3:], Variant.COAT, settings)
-    assert by_chunks == keep(MIXED, Variant.COAT, settings)
+    harvest = Harvest(Variant.COAT, settings)
+    found = lines(MIXED[:3], MIXED[3:4], MIXED[4:])
+    for place in order:
+        harvest.add(found[place])
+    assert harvest.kept == keep(MIXED, Variant.COAT, settings)
+    assert harvest.problems == 3
+
+
+def test_problems_behind_one_that_has_not_ended_do_not_count_yet():
+    harvest = Harvest(Variant.COAT, SynthesisSettings(demonstrations=2))
+    found = lines(MIXED[:1], MIXED[1:2], MIXED[2:4])
+    harvest.add(found[0])
+    harvest.add(found[2])
+    assert (numbers(harvest.kept), harvest.problems, harvest.enough) == ([0], 1, False)
+    harvest.add(found[1])
+    assert (numbers(harvest.kept), harvest.problems, harvest.enough) == ([0, 1], 2, True)
+    assert harvest.dropped == {"x": 2}  # the third problem was not needed
 
 
 def test_the_variant_without_meta_actions_keeps_the_plain_ones_alone_and_all_of_them():

@@ -134,7 +134,7 @@ class InitialStates(Sequence[InitialState]):
         )
 
 
-def initial_states(
+def initial_states_of(
     states: Iterable[ReleasedState], settings: ReleasedStates, tokenizer: PreTrainedTokenizerBase
 ) -> dict[Start, InitialStates]:
     """What reinforcement learning draws from, by kind of start; states of one question have one problem id."""
@@ -182,5 +182,14 @@ def released_record(state: InitialState, tokenizer: PreTrainedTokenizerBase) -> 
             raise ValueError("its question has turns of a chat in it")
     except ValueError as error:
         raise ValueError(f"problem {problem.id} cannot be written in the authors' format: {error}") from error
-    status = next(number for number, start in _STATUS.items() if start is state.start)
-    return {"query": query, "answer": problem.answer, "reflect_status": status}
+    return _record(query, problem.answer, state.start)
+
+
+def write_rows(path: Path, states: Iterable[ReleasedState]) -> None:
+    """Write states that were read from the data set back as its rows, word for word."""
+    write_jsonl(path, (_record(state.prompt + state.prefix, state.answer, state.start) for state in states))
+
+
+def _record(query: str, answer: str, start: Start) -> dict[str, Any]:
+    status = next(number for number, known in _STATUS.items() if known is start)
+    return {"query": query, "answer": answer, "reflect_status": status}

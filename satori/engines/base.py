@@ -1,14 +1,17 @@
 """The engine interface: prompts as token ids in, sampled token ids out, as they finish.
 
 Prompts are token ids, not text, so that a restart continues exactly from the ids it stopped at. Every stage that
-samples goes through this interface; the embedded implementation is :class:`satori.engines.torch_engine.TorchEngine`,
-and :class:`satori.engines.scripted.ScriptedEngine` serves the tests.
+samples goes through this interface. :class:`satori.engines.torch_engine.TorchEngine` is the embedded implementation,
+:class:`satori.engines.vllm_engine.VllmEngine` the one for large models, :class:`satori.engines.server.ServerEngine` the
+one for models that run elsewhere; :class:`satori.engines.scripted.ScriptedEngine` serves the tests.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
+from transformers import PreTrainedModel
 
 from satori.types import Completion
 
@@ -35,6 +38,38 @@ class Engine(Protocol):
         The same prompts, settings, seed and weights give the same completions.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a response as it comes: one token or a few, and their text where the engine is told nothing else."""
+
+    token_ids: tuple[int, ...]
+    text: str | None = None
+
+
+class StreamingEngine(Engine, Protocol):
+    """An engine that shows a response while it is being written."""
+
+    def stream(self, prompt: Sequence[int], sampling: Sampling, seed: int) -> Generator[Piece, None, None]:
+        """One response, piece by piece, without the end token. Closing the iterator ends it."""
+        ...
+
+
+class PolicyEngine(Engine, Protocol):
+    """An engine that can sample from a model in training."""
+
+    def update_weights(self, model: PreTrainedModel) -> None:
+        """Sample with this model's present weights from now on. The model is the one the engine was made for."""
+        ...
+
+    def sleep(self) -> None:
+        """Give up the memory that is not needed until the next :meth:`update_weights`."""
+        ...
+
+
+class EngineError(ValueError):
+    """An engine cannot run here, or not this model; the message says what to do."""
 
 
 def generate_all(engine: Engine, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int) -> list[Completion]:

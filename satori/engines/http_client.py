@@ -14,7 +14,8 @@ import queue
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Generic, Self, TypeVar
 
@@ -171,6 +172,34 @@ class HttpClient:
                 self.traffic.retries[outcome.cause] += 1
             await asyncio.sleep(self._wait(attempt, outcome.retry_after))
 
+    async def events(self, call: Call[T]) -> AsyncGenerator[T, None]:
+        """What a server sends piece by piece (server-sent events), each read by the call. Raises ServerError; nothing
+        is tried again, since a part may have been shown."""
+        with self.traffic.lock:
+            self.traffic.requests += 1
+        url, content = self.settings.url + call.path, json.dumps({**(call.body or {}), "stream": True}).encode()
+        try:
+            async with self._http.stream("POST", url, content=content) as response:
+                self.traffic.reached = True
+                if not response.is_success:
+                    await response.aread()
+                    trouble = self._read(call, response)
+                    assert isinstance(trouble, Trouble)
+                    raise final_error(trouble, await self._asked(call, trouble), 1)
+                async for line in response.aiter_lines():
+                    data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
+                    if data == "[DONE]":
+                        break
+                    if data:
+                        yield call.read(json.loads(data))
+        except (ValueError, RecursionError) as error:
+            trouble = Trouble(Cause.GARBAGE, self._clean(str(error)))
+            raise final_error(trouble, await self._asked(call, trouble), 1) from None
+        except httpx2.TransportError as error:
+            cause = Cause.UNREACHABLE if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout) else Cause.CUT
+            trouble = Trouble(cause, self._clean(str(error) or type(error).__name__))
+            raise final_error(trouble, await self._asked(call, trouble), 1) from None
+
     async def _attempt(self, call: Call[T]) -> "_Answer[T] | Trouble":
         """One attempt. Failures are returned: the library's own exceptions hold the request, and with it the key."""
         method, content = ("GET", None) if call.body is None else ("POST", json.dumps(call.body).encode())
@@ -252,6 +281,17 @@ def answers(
         async with HttpClient(settings, traffic) as client, asyncio.TaskGroup() as group:
             for _ in range(min(settings.concurrency, len(calls))):
                 group.create_task(one_at_a_time(client))
+
+    return _streamed(work)
+
+
+def streamed(settings: ConnectionSettings, traffic: Traffic, call: Call[T]) -> Generator[T, None, None]:
+    """Yield what the server sends for a call, piece by piece. Closing the iterator ends the request."""
+
+    async def work(emit: Callable[[T], None]) -> None:
+        async with HttpClient(settings, traffic) as client, aclosing(client.events(call)) as events:
+            async for piece in events:
+                emit(piece)
 
     return _streamed(work)
 

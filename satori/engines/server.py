@@ -14,10 +14,10 @@ temperature, vLLM's and llama.cpp's those of temperature 1 (unless vLLM was star
 processed_logprobs``). llama.cpp leaves special tokens, and so the meta-actions, out of its text unless it was started
 with ``--special``.
 
-What it leaves out: answers token by token, tool calls, weights of a model in training (the server has its own).
+What it leaves out: tool calls, weights of a model in training (the server has its own).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from enum import StrEnum
 from typing import Any
@@ -27,10 +27,10 @@ from transformers import PreTrainedTokenizerBase
 
 from satori.coat import PROMPT_INSTRUCTION, encode_prompt
 from satori.config import derive_seed
-from satori.engines.base import Sampling
-from satori.engines.http_client import Call, ConnectionSettings, Traffic, answers
+from satori.engines.base import Piece, Sampling
+from satori.engines.http_client import Call, ConnectionSettings, Traffic, answers, streamed
 from satori.engines.server_errors import Cause, ServerError
-from satori.engines.server_replies import Reply, read_models, read_reply
+from satori.engines.server_replies import Reply, read_models, read_piece, read_reply
 from satori.types import Completion, FinishReason
 
 Conversation = Sequence[Mapping[str, str]]
@@ -74,9 +74,10 @@ class Server:
     ``traffic`` counts requests, retries by cause, and tokens, over all calls.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, traffic: Traffic | None = None) -> None:
+        """``traffic`` is what to count into, where others count as well."""
         self.settings = settings
-        self.traffic = Traffic()
+        self.traffic = traffic or Traffic()
 
     def complete(
         self, conversations: Sequence[Conversation], sampling: Sampling, seed: int
@@ -88,8 +89,8 @@ class Server:
         settings hold.
         """
         calls = [
-            self._call("/chat/completions", self._body(sampling, seed, i, messages=list(map(dict, conversation))))
-            for i, conversation in enumerate(conversations)
+            self.chat_call(conversation, sampling, _request_seed(seed, index))
+            for index, conversation in enumerate(conversations)
         ]
         with closing(answers(self.settings, self.traffic, calls)) as replies:
             for index, reply in replies:
@@ -109,9 +110,13 @@ class Server:
             raise models
         return models.get(self.settings.model)
 
-    def _body(self, sampling: Sampling, seed: int, index: int, **asked: object) -> dict[str, Any]:
-        """What every request says. Each has a seed of its own: samples of one prompt are to be different."""
-        drawn = {"seed": derive_seed(seed, "request", index)} if sampling.temperature > 0 else {}
+    def chat_call(self, conversation: Conversation, sampling: Sampling, seed: int) -> Call[Reply]:
+        """One request of the chat API, for who asks by themselves (:class:`satori.engines.http_client.HttpClient`)."""
+        return self._call("/chat/completions", self._body(sampling, seed, messages=list(map(dict, conversation))))
+
+    def _body(self, sampling: Sampling, seed: int, **asked: object) -> dict[str, Any]:
+        """What every request says."""
+        drawn = {"seed": seed} if sampling.temperature > 0 else {}
         fixed = {"max_tokens": sampling.max_new_tokens, "temperature": sampling.temperature}
         return {"model": self.settings.model, **asked, **fixed, **drawn}
 
@@ -160,6 +165,15 @@ class ServerEngine(Server):
                     raise reply
                 yield index, self._completion(prompts[index], reply)
 
+    def stream(self, prompt: Sequence[int], sampling: Sampling, seed: int) -> Generator[Piece, None, None]:
+        """See :class:`satori.engines.base.StreamingEngine`: pieces of text, with their ids where the server tells them.
+        Raises what ``generate`` does."""
+        [call] = self._calls([prompt], sampling, seed)
+        asked = Call(call.path, call.body, read_piece, call.prompt_tokens)
+        with closing(streamed(self.settings, self.traffic, asked)) as pieces:
+            for piece in pieces:
+                yield Piece(tuple(i for i in piece.token_ids if i not in self.stop_ids), piece.text)
+
     def _calls(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int) -> list[Call[Reply]]:
         api = self.settings.api
         turn = UserTurn(self.tokenizer) if api is ApiForm.CHAT else None
@@ -173,7 +187,7 @@ class ServerEngine(Server):
                 asked = {"prompt": decode(self.tokenizer, prompt)}
             else:
                 asked = {"prompt": list(prompt)}
-            body = self._body(sampling, seed, index, **asked, **self._exactly())
+            body = self._body(sampling, _request_seed(seed, index), **asked, **self._exactly())
             calls.append(self._call(path, body, len(prompt)))
         return calls
 
@@ -247,6 +261,11 @@ class UserTurn:
                 f"It ends {text[-60:]!r}"
             )
         return inside
+
+
+def _request_seed(seed: int, index: int) -> int:
+    """Each request has a seed of its own: samples of one prompt are to be different."""
+    return derive_seed(seed, "request", index)
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:

@@ -1,14 +1,15 @@
 """What the answers of an OpenAI-compatible server say.
 
 All of it is untrusted: whatever is missing or of another form is a ValueError that says so (the request is then tried
-again), or is left out where an answer is of use without it. What it leaves out: streamed answers, tool calls, and all
-choices but the first.
+again), or is left out where an answer is of use without it. What it leaves out: tool calls, and all choices but the
+first.
 """
 
 import re
 from dataclasses import dataclass
 from typing import Any
 
+from satori.engines.base import Piece
 from satori.types import FinishReason
 
 _BROKEN_OFF = frozenset({"abort", "error"})  # vLLM's and SGLang's words for a response that they gave up
@@ -56,6 +57,22 @@ def read_reply(found: Any) -> Reply:
         logprobs=logprobs if len(logprobs) == len(tokens) else (),
         prompt_ids=_ids(prompt) if prompt else None,
     )
+
+
+def read_piece(found: Any) -> Piece:
+    """One event of a streamed answer, of the completions or of the chat API. Raises ValueError where it is none."""
+    choices = found.get("choices") if isinstance(found, dict) else None
+    if not isinstance(choices, list):
+        raise ValueError("no choices in it")
+    choice = choices[0] if choices else {}  # the last event may hold the usage alone
+    if not isinstance(choice, dict):
+        raise ValueError("a choice that is none")
+    delta = choice.get("delta")
+    text = (delta.get("content") if isinstance(delta, dict) else choice.get("text")) or ""
+    if not isinstance(text, str):
+        raise ValueError("a piece of text that is none")
+    given = choice.get("token_ids")
+    return Piece(_ids(given) if given else (), text.encode(errors="replace").decode())
 
 
 def _sampled(logprobs: Any) -> list[tuple[int | None, float | None]]:

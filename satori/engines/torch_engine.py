@@ -11,7 +11,8 @@ Legend of shape suffixes: R rows, T new tokens, L cached length, V vocabulary.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,7 @@ from transformers.cache_utils import Cache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from satori.engines.base import Sampling
+from satori.engines.base import EngineError, Piece, Sampling
 from satori.scoring import head_logits
 from satori.types import Completion, FinishReason
 
@@ -133,23 +134,53 @@ class TorchEngine:
             raise ValueError(f"rows is {rows}: the sampler needs at least one")
         kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
         if kinds != {"full_attention"}:
-            raise ValueError(
+            raise EngineError(
                 f"the embedded sampler knows full attention only; this model has {', '.join(sorted(kinds))}"
             )
         self.model, self.rows = model, rows
         self.stop_ids = frozenset((eos_token_id, *also_stop))
 
+    def update_weights(self, model: PreTrainedModel) -> None:
+        """See :class:`satori.engines.base.PolicyEngine`: the live model is sampled anyway."""
+        self.model = model
+
+    def sleep(self) -> None:
+        """Nothing to give up: the cache lives no longer than a call of ``generate``."""
+
     @torch.inference_mode()
     def generate(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int
     ) -> Iterator[tuple[int, Completion]]:
-        """See :class:`satori.engines.base.Engine`. Raises ValueError for an empty prompt or one too long."""
+        """See :class:`satori.engines.base.Engine`. Raises EngineError for an empty prompt or one too long."""
         self._check(prompts, sampling)
+        with self._sampling_mode():
+            yield from self._generate(prompts, sampling, torch.Generator(self.model.device).manual_seed(seed))
+
+    @torch.inference_mode()
+    def stream(self, prompt: Sequence[int], sampling: Sampling, seed: int) -> Generator[Piece, None, None]:
+        """See :class:`satori.engines.base.StreamingEngine`. Raises EngineError as ``generate`` does."""
+        self._check([prompt], sampling)
+        generator = torch.Generator(self.model.device).manual_seed(seed)
+        with self._sampling_mode():
+            cache = _RowCache(self.model.config.num_hidden_layers)
+            cache.capacity_rows = 1
+            logits_RV = self._prefill(cache, [prompt], [0])
+            for length in range(len(prompt), len(prompt) + sampling.max_new_tokens):
+                tokens_R, _ = sample(logits_RV, sampling.temperature, generator)
+                token = int(tokens_R)
+                if token in self.stop_ids:
+                    return
+                yield Piece((token,))
+                logits_RV = self._decode(cache, tokens_R, torch.tensor([length], device=tokens_R.device))
+
+    @contextmanager
+    def _sampling_mode(self) -> Iterator[None]:
+        """The model without dropout and with our attention, as it was before afterwards."""
         was_training, attention = self.model.training, self.model.config._attn_implementation
         self.model.eval()
         self.model.set_attn_implementation(_ATTENTION)
         try:
-            yield from self._generate(prompts, sampling, torch.Generator(self.model.device).manual_seed(seed))
+            yield
         finally:
             self.model.train(was_training)
             self.model.set_attn_implementation(attention)
@@ -158,11 +189,11 @@ class TorchEngine:
         limit = getattr(self.model.config, "max_position_embeddings", None)
         for index, prompt in enumerate(prompts):
             if not prompt:
-                raise ValueError(f"prompt {index} is empty")
+                raise EngineError(f"prompt {index} is empty")
             if limit is not None and len(prompt) + sampling.max_new_tokens > limit:
-                raise ValueError(
+                raise EngineError(
                     f"prompt {index} has {len(prompt)} tokens and max_new_tokens is {sampling.max_new_tokens}: "
-                    f"together more than the model's context of {limit}"
+                    f"together more than the model's context of {limit}; allow fewer new tokens or leave the prompt out"
                 )
 
     def _generate(

@@ -19,16 +19,15 @@ from satori.benchmarks.base import Loaded, ProblemSet
 from satori.benchmarks.gold_check import GoldCheck, check_gold
 from satori.benchmarks.registry import GROUPS, parse_benchmarks
 from satori.benchmarks.rows import BenchmarkError, MissingFileError
-from satori.coat import encode_prompt
-from satori.config import Settings
+from satori.coat import TokenizerError, encode_prompt, meta_action_ids
+from satori.engines.any_model import AnyModel, OpenModel, open_model
 from satori.engines.base import Sampling
-from satori.engines.torch_engine import TorchEngine
 from satori.evaluation.analyses import analyse
 from satori.evaluation.compare import Run, compare
 from satori.evaluation.records import EvaluatedResponse, to_row
 from satori.evaluation.runner import read_responses, regrade, respond
 from satori.grading import grade_all
-from satori.models import load_any_policy, load_reward_model
+from satori.models import load_reward_model
 from satori.progress import Display
 from satori.report.analysis import analysis_document
 from satori.report.comparison import comparison_document
@@ -38,16 +37,15 @@ from satori.report.markdown_page import render_markdown
 from satori.report.terminal import render_terminal
 from satori.run_folder import ArtifactError, RunFolder, differences, write_jsonl, write_text
 from satori.scoring import reward_logits
+from satori.types import Problem
 
 RESPONSES = "responses.jsonl"
 ASKED = "evaluation.json"
 
 
-class Evaluation(Settings):
+class Evaluation(AnyModel):
     """What is asked of ``satori evaluate --model``."""
 
-    model: str
-    """A checkpoint folder or a hub id."""
     benchmarks: tuple[str, ...] = ("all",)
     data: str | None = None
     """A folder of benchmark files; without one they come from the hub."""
@@ -59,9 +57,6 @@ class Evaluation(Settings):
     reward_model: str | None = None
     """A checkpoint folder; scores every response, for best-of-k."""
     seed: int = Field(default=0, ge=0)
-    trust_remote_code: bool = False
-    rows: int = Field(default=64, gt=0)
-    """Sequences generated at a time."""
 
 
 def evaluate_model(asked: Evaluation, out: Path, console: Console) -> None:
@@ -76,24 +71,38 @@ def evaluate_model(asked: Evaluation, out: Path, console: Console) -> None:
             for complaint in loaded.complaints:
                 console.print(f"{one.name}: {complaint}", markup=False)
         problems = [(one.name, problem) for one, loaded in sets for problem in loaded.problems[: asked.limit]]
-        model, tokenizer = load_any_policy(asked.model, asked.trust_remote_code)
-        stops = getattr(model.generation_config, "eos_token_id", None)
-        also_stop = stops if isinstance(stops, list) else [stops] if stops is not None else []
-        engine = TorchEngine(model, tokenizer.eos_token_id, asked.rows, also_stop)
-        sampling = Sampling(temperature=asked.temperature, max_new_tokens=asked.max_new_tokens)
-        length = getattr(model.config, "max_position_embeddings", None)
-        with Display(console) as display:
-            task = display.task("evaluate")
-            task.start(len(problems) * asked.samples)
-            responses = respond(
-                engine, tokenizer, problems, asked.samples, sampling, asked.seed, out / RESPONSES, length, task.advance
-            )
-            if asked.reward_model:
-                task.note("reward model")
-                responses = score(responses, tokenizer, Path(asked.reward_model))
-                write_jsonl(out / RESPONSES, map(to_row, responses))
-            task.finish(f"{len(responses)} responses")
+        with open_model(asked) as opened:
+            _note_split_actions(asked.model, opened.tokenizer, console)
+            responses = _respond(asked, opened, problems, out, console)
         write_results(responses, out, console)
+
+
+def _respond(
+    asked: Evaluation, opened: OpenModel, problems: Sequence[tuple[str, Problem]], out: Path, console: Console
+) -> list[EvaluatedResponse]:
+    """The responses to all problems, scored where a reward model is given."""
+    engine, tokenizer, length = opened.engine, opened.tokenizer, opened.context_length
+    sampling = Sampling(temperature=asked.temperature, max_new_tokens=asked.max_new_tokens)
+    with Display(console) as display:
+        task = display.task("evaluate")
+        task.start(len(problems) * asked.samples)
+        responses = respond(
+            engine, tokenizer, problems, asked.samples, sampling, asked.seed, out / RESPONSES, length, task.advance
+        )
+        if asked.reward_model:
+            task.note("reward model")
+            responses = score(responses, tokenizer, Path(asked.reward_model))
+            write_jsonl(out / RESPONSES, map(to_row, responses))
+        task.finish(f"{len(responses)} responses")
+    return responses
+
+
+def _note_split_actions(model: str, tokenizer: PreTrainedTokenizerBase, console: Console) -> None:
+    """Say so where a model cannot have been trained on meta-actions: it may be an ordinary one, or the wrong folder."""
+    try:
+        meta_action_ids(tokenizer)
+    except TokenizerError as error:
+        console.print(f"note: {model} is evaluated as an ordinary model: {error}", markup=False, highlight=False)
 
 
 def _remember(asked: Evaluation, out: Path) -> None:

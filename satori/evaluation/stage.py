@@ -1,17 +1,20 @@
-"""``satori evaluate`` in a run folder: the model of every stage, greedily, on held-out problems and both
-out-of-domain sets. One file of responses a model; an interrupted evaluation goes on with the responses it lacks.
+"""``satori evaluate`` in a run folder: the model of every stage, greedily, on held-out problems, out-of-domain sets
+and benchmarks. One file of responses a model; an interrupted evaluation goes on with the responses it lacks.
 """
 
+from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 
 from pydantic import Field
 
+from satori.benchmarks.registry import parse_benchmarks
 from satori.config import Settings
 from satori.engines.base import Sampling
-from satori.engines.torch_engine import TorchEngine
+from satori.engines.opening import context_limit
 from satori.evaluation.runner import respond
-from satori.models import load_policy, load_tokenizer
-from satori.problems.arithmetic import Split, problem_stream
+from satori.models import load_tokenizer
+from satori.problems.arithmetic import Split
 from satori.problems.out_of_domain import harder_problems, reasoning_gym_problems
 from satori.stage import StageContext
 from satori.types import Problem
@@ -26,34 +29,47 @@ class EvaluateSettings(Settings):
 
     problems: int = Field(default=500, gt=0)
     """Held-out problems of the trained levels."""
-    harder_problems: int = Field(default=150, gt=0)
-    other_problems: int = Field(default=150, gt=0)
+    harder_problems: int = Field(default=150, ge=0)
+    """With more operands than any trained level; only where the embedded problems are trained on."""
+    other_problems: int = Field(default=150, ge=0)
     other_task: str = "number_sequence"
     """A reasoning-gym task of a kind never trained on."""
+    benchmarks: tuple[str, ...] = ()
+    """Benchmarks to evaluate on besides, named as for `satori evaluate --benchmarks`."""
+    data: str = ""
+    """A folder of benchmark files; without one they come from the hub."""
     max_new_tokens: int = Field(default=2048, gt=0)
 
 
 def run_stage(context: StageContext) -> str:
     settings = context.recipe.evaluate
-    problems = [(name, problem) for name, group in problem_sets(settings).items() for problem in group]
+    sets = problem_sets(settings, context.problems(Split.TEST, 0), not context.recipe.problems.sources)
+    problems = [(name, problem) for name, group in sets.items() for problem in group]
     sampling = Sampling(temperature=0, max_new_tokens=settings.max_new_tokens)
     context.task.start(len(MODELS) * len(problems))
     figures = []
     for model in MODELS:
         tokenizer = load_tokenizer(context.artifact(model))
-        engine = TorchEngine(load_policy(context.artifact(model)), tokenizer.eos_token_id, context.recipe.engine.rows)
+        length = context_limit(context.recipe.engine, context.artifact(model))
         path = context.folder / f"{model}.jsonl"
-        responses = respond(engine, tokenizer, problems, 1, sampling, context.seed, path, on_done=context.task.advance)
+        with context.engine(model) as engine:
+            responses = respond(
+                engine, tokenizer, problems, 1, sampling, context.seed, path, length, context.task.advance
+            )
         main = [r for r in responses if r.set_name == MAIN_SET]
         figures.append(f"{model} {sum(r.correct for r in main) / len(main):.1%}")
         context.task.note(figures[-1])
     return ", ".join(figures)
 
 
-def problem_sets(settings: EvaluateSettings) -> dict[str, list[Problem]]:
-    """The held-out problems and both out-of-domain sets, the same for every seed of a recipe."""
-    return {
-        MAIN_SET: list(islice(problem_stream(Split.TEST, 0), settings.problems)),
-        HARDER_SET: harder_problems(settings.harder_problems),
-        settings.other_task: reasoning_gym_problems(settings.other_task, settings.other_problems),
-    }
+def problem_sets(settings: EvaluateSettings, held_out: Iterator[Problem], embedded: bool) -> dict[str, list[Problem]]:
+    """The first of the held-out problems, the out-of-domain sets and the benchmarks, the same for every seed of a
+    recipe; ``embedded`` says whether they are the embedded family's."""
+    sets = {MAIN_SET: list(islice(held_out, settings.problems))}
+    if embedded and settings.harder_problems:
+        sets[HARDER_SET] = harder_problems(settings.harder_problems)
+    if settings.other_problems:
+        sets[settings.other_task] = reasoning_gym_problems(settings.other_task, settings.other_problems)
+    data = Path(settings.data) if settings.data else None
+    chosen = parse_benchmarks(settings.benchmarks) if settings.benchmarks else []
+    return sets | {one.name: list(one.load(data).problems) for one in chosen}

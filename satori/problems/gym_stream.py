@@ -4,6 +4,7 @@ Beside :func:`satori.problems.out_of_domain.reasoning_gym_problems`, which makes
 task for training or for evaluation, not for both: nothing here keeps the two apart but the seeds.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Any
@@ -16,6 +17,8 @@ from satori.problems.questions import question_key
 from satori.problems.row_streams import RowCounts, SourceError
 from satori.types import Problem
 
+_SUM = re.compile(r"\d{1,9}(?: [+-] \d{1,9}){1,20}", re.ASCII)
+_TERM = re.compile(r"([+-]) (\d+)", re.ASCII)
 _LOT = 100
 _LOTS_WITHOUT_NEW = 50
 
@@ -47,4 +50,23 @@ def gym_rows(task: str, settings: Mapping[str, Any], seed: int, counts: RowCount
 def _problem(task: str, entry: dict[str, Any]) -> Problem:
     question = str(entry["question"])
     form = AnswerForm(kind=AnswerKind.TASK, task=task, entry=entry_as_json(task, entry))
-    return Problem(f"{task}-{question_key(question) >> 64:016x}", question, stated_answer(entry), form=form)
+    solution = reference_steps(entry["metadata"])
+    return Problem(
+        f"{task}-{question_key(question) >> 64:016x}", question, stated_answer(entry), solution=solution, form=form
+    )
+
+
+def reference_steps(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """The reference solution, where an entry has one in words or is a sum to be worked out from the left; else none."""
+    words, expression = metadata.get("answer_cot"), metadata.get("expression")
+    if isinstance(words, str):
+        return tuple(line.strip() for line in words.partition("####")[0].splitlines() if line.strip())
+    terms = _SUM.fullmatch(expression) if isinstance(expression, str) else None
+    if terms is None:
+        return ()
+    total, *rest = (int(sign + digits) for sign, digits in _TERM.findall("+ " + str(expression)))
+    steps = []
+    for term in rest:
+        steps.append(f"{total} {'-' if term < 0 else '+'} {abs(term)} = {total + term}.")
+        total += term
+    return tuple(steps)

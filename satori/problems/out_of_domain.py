@@ -6,6 +6,7 @@ are scored by the task itself, for which each problem carries its entry as JSON.
 
 import json
 from itertools import islice
+from numbers import Rational
 from typing import Any
 
 import reasoning_gym
@@ -61,7 +62,15 @@ def stated_answer(entry: dict[str, Any]) -> str:
 
 
 def entry_as_json(task: str, entry: dict[str, Any]) -> str:
+    """The entry for the task's scorer. Numbers that JSON has not (fractions) become text; whether the scorer minds is
+    checked where problems are made."""
     try:
-        return json.dumps(entry, ensure_ascii=False)
+        return json.dumps(entry, ensure_ascii=False, default=_as_text)
     except (TypeError, ValueError) as error:
         raise ValueError(f"reasoning-gym task {task!r}: an entry cannot be saved as JSON ({error})") from error
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, Rational):
+        return str(value)
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")

@@ -2,15 +2,14 @@
 
 The policy starts from the format-tuned model, the critic from the outcome reward model. Everything random in a step
 is drawn from a seed made of the run's seed and the step's number, so a resumed run repeats the uninterrupted one.
-What it leaves out: a reference model (the paper's KL coefficient is 0), several ranks, and engines other than the
-embedded one.
+What it leaves out: a reference model (the paper's KL coefficient is 0), and several ranks.
 
 Legend of shape suffixes: B responses, T response tokens, N response tokens of a batch one after another.
 """
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,8 +21,9 @@ from transformers import PreTrainedModel
 
 from satori.config import Settings, derive_seed
 from satori.optimizers import OptimizerKind
+from satori.precision import Precision, autocast
 from satori.reinforcement.advantages import gae, grpo, rloo, whiten
-from satori.reinforcement.losses import policy_loss, value_loss
+from satori.reinforcement.losses import importance_weights, k3, policy_loss, value_loss
 from satori.reinforcement.rollouts import InitialState, Rollout
 from satori.scoring import by_length, make_batch, policy_logprobs, response_values, token_logprobs, token_values
 
@@ -38,6 +38,8 @@ class PPOSettings(Settings):
     critic_lr: float = Field(default=5e-6, gt=0)
     """Paper: 5e-6 for 7B."""
     optimizer: OptimizerKind = OptimizerKind.ADAMW
+    precision: Precision = "auto"
+    """`float32`, `bfloat16` (autocast), or `auto`: bfloat16 on a GPU."""
     gamma: float = Field(default=1.0, gt=0, le=1)
     gae_lambda: float = Field(default=0.95, ge=0, le=1)
     """Paper's script: 0.95. 1 gives every token the same credit for the final reward."""
@@ -53,6 +55,9 @@ class PPOSettings(Settings):
     """Iterations over which both learning rates rise; Adam's first steps are its wildest."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     lr_decay: Literal["cosine", "constant"] = "cosine"
+    importance_cap: float = Field(default=0.0, ge=0)
+    """Weigh each token's loss by how much likelier the trainer found it than the engine that sampled it, at most this
+    much (2 is usual): truncated importance sampling, for engines that compute otherwise than the trainer. 0: off."""
     tokens_per_micro_batch: int = Field(default=8192, gt=0)
     """Padded tokens computed at a time; changes memory and speed, not the result."""
 
@@ -77,6 +82,10 @@ class Experience:
     old_values_BT: torch.Tensor
     advantages_BT: torch.Tensor
     returns_BT: torch.Tensor
+    weights_BT: torch.Tensor
+    """Importance weights of the tokens: 1 where they are switched off."""
+    mismatch: Mapping[str, float]
+    """How far the engine's log-probabilities are from the trainer's; empty where the engine gave none."""
 
 
 def train(
@@ -121,11 +130,14 @@ def cosine_decay(progress: float) -> float:
 def prepare(learner: Learner, rollouts: Sequence[Rollout], settings: PPOSettings, temperature: float) -> Experience:
     """Log-probabilities of the sampling policy, values, advantages and returns."""
     sequences = [r.sequence for r in rollouts]
-    old_logprobs = token_logprobs(learner.policy, sequences, temperature, settings.tokens_per_micro_batch)
+    budget = settings.tokens_per_micro_batch
+    with autocast(settings.precision, learner.policy.device):
+        old_logprobs = token_logprobs(learner.policy, sequences, temperature, budget)
     mask_BT = _pad([torch.ones_like(row) for row in old_logprobs])
     rewards_B = torch.tensor([r.reward.total for r in rollouts])
     if settings.estimator == "gae":
-        values_BT = _pad(response_values(learner.critic, sequences, settings.tokens_per_micro_batch))
+        with autocast(settings.precision, learner.critic.device):
+            values_BT = _pad(response_values(learner.critic, sequences, budget))
         advantages_BT, returns_BT = gae(rewards_B, values_BT, mask_BT, settings.gamma, settings.gae_lambda)
     else:
         states = {r.initial: i for i, r in enumerate(rollouts)}
@@ -133,7 +145,31 @@ def prepare(learner: Learner, rollouts: Sequence[Rollout], settings: PPOSettings
         estimate = grpo if settings.estimator == "grpo" else rloo
         advantages_BT = estimate(rewards_B, groups_B)[:, None] * mask_BT
         values_BT = returns_BT = torch.zeros_like(mask_BT)
-    return Experience(rollouts, mask_BT, _pad(old_logprobs), values_BT, whiten(advantages_BT, mask_BT), returns_BT)
+    advantages_BT = whiten(advantages_BT, mask_BT)
+    weights_BT, mismatch = compare_with_engine(rollouts, old_logprobs, settings.importance_cap)
+    return Experience(rollouts, mask_BT, _pad(old_logprobs), values_BT, advantages_BT, returns_BT, weights_BT, mismatch)
+
+
+def compare_with_engine(
+    rollouts: Sequence[Rollout], old_logprobs: Sequence[torch.Tensor], cap: float
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """Importance weights (B, T), 1 where ``cap`` is 0; and the mismatch between engine and trainer: mean absolute
+    difference of the tokens' log-probabilities, and KL(engine || trainer).
+
+    Raises ValueError where weights are asked for and the engine gave no log-probabilities.
+    """
+    known = all(len(r.completion.logprobs) == len(row) for r, row in zip(rollouts, old_logprobs, strict=True))
+    if not known:
+        if cap:
+            raise ValueError("importance_cap needs an engine that gives the log-probabilities of what it sampled")
+        return _pad([torch.ones_like(row) for row in old_logprobs]), {}
+    sampled = [torch.tensor(r.completion.logprobs) for r in rollouts]
+    log_ratio_N = torch.cat(list(old_logprobs)) - torch.cat(sampled)
+    mismatch = {"engine_mismatch": float(log_ratio_N.abs().mean()), "engine_kl": float(k3(log_ratio_N).mean())}
+    if not cap:
+        return _pad([torch.ones_like(row) for row in old_logprobs]), mismatch
+    weights = [importance_weights(row, mine, cap) for row, mine in zip(old_logprobs, sampled, strict=True)]
+    return _pad(weights), mismatch | {"importance_weight": float(torch.cat(weights).mean())}
 
 
 def update(
@@ -157,7 +193,7 @@ def update(
     metrics["policy_grad_norm"] = sum(n[0] for n in norms) / len(norms)
     metrics["critic_grad_norm"] = sum(n[1] for n in norms) / len(norms)
     metrics["explained_variance"] = explained_variance(experience)
-    return metrics
+    return {**metrics, **experience.mismatch}
 
 
 def _accumulate(
@@ -174,12 +210,16 @@ def _accumulate(
     for micro in by_length([len(p) + len(r) for p, r in sequences], settings.tokens_per_micro_batch):
         batch = make_batch([sequences[i] for i in micro], learner.policy.device)
         rows = [indices[i] for i in micro]
-        old_logprobs_N, old_values_N, advantages_N, returns_N = sampled_tokens(experience, rows, learner.policy.device)
-        logprobs_N, entropy_N = policy_logprobs(learner.policy, batch, temperature)
-        loss, clipped, kl = policy_loss(logprobs_N, old_logprobs_N, advantages_N, settings.clip)
+        old = sampled_tokens(experience, rows, learner.policy.device)
+        with autocast(settings.precision, learner.policy.device):
+            logprobs_N, entropy_N = policy_logprobs(learner.policy, batch, temperature)
+        weights_N = old.weights_N if settings.importance_cap else None
+        loss, clipped, kl = policy_loss(logprobs_N, old.logprobs_N, old.advantages_N, settings.clip, weights_N)
         (loss / tokens).backward()
         if settings.estimator == "gae":
-            error = value_loss(token_values(learner.critic, batch), old_values_N, returns_N, settings.value_clip)
+            with autocast(settings.precision, learner.critic.device):
+                values_N = token_values(learner.critic, batch)
+            error = value_loss(values_N, old.values_N, old.returns_N, settings.value_clip)
             (error / tokens).backward()
             sums["value_loss"] += float(error.detach())
         sums["policy_loss"] += float(loss.detach())
@@ -189,15 +229,28 @@ def _accumulate(
     return sums
 
 
-def sampled_tokens(
-    experience: Experience, rows: Sequence[int], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Old log-probabilities, old values, advantages and returns of some responses, token after token, each (N,)."""
+@dataclass(frozen=True)
+class SampledTokens:
+    """What is known of some responses' tokens before they are trained on, token after token, each (N,)."""
+
+    logprobs_N: torch.Tensor
+    values_N: torch.Tensor
+    advantages_N: torch.Tensor
+    returns_N: torch.Tensor
+    weights_N: torch.Tensor
+
+
+def sampled_tokens(experience: Experience, rows: Sequence[int], device: torch.device) -> SampledTokens:
+    """The tokens of some responses."""
     chosen_BT = experience.mask_BT[rows].bool()
-    old_logprobs_N = experience.old_logprobs_BT[rows][chosen_BT].to(device)
-    old_values_N = experience.old_values_BT[rows][chosen_BT].to(device)
-    advantages_N = experience.advantages_BT[rows][chosen_BT].to(device)
-    return old_logprobs_N, old_values_N, advantages_N, experience.returns_BT[rows][chosen_BT].to(device)
+    parts = (
+        experience.old_logprobs_BT,
+        experience.old_values_BT,
+        experience.advantages_BT,
+        experience.returns_BT,
+        experience.weights_BT,
+    )
+    return SampledTokens(*(part_BT[rows][chosen_BT].to(device) for part_BT in parts))
 
 
 def _optimizer_step(learner: Learner, settings: PPOSettings, policy: bool) -> tuple[float, float]:

@@ -8,7 +8,7 @@ import json
 import random
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -16,13 +16,13 @@ import torch
 from pydantic import Field
 from transformers import PreTrainedTokenizerBase
 
+from satori.authors.rl_data import ReleasedStates, initial_states_of, read_states, write_rows
 from satori.coat import encode_prompt, meta_action_ids
 from satori.config import derive_seed
-from satori.engines.base import Sampling
-from satori.engines.torch_engine import TorchEngine
+from satori.engines.base import PolicyEngine, Sampling
 from satori.models import load_policy, load_reward_model, load_tokenizer, save
 from satori.optimizers import make_optimizer
-from satori.problems.arithmetic import Split, problem_stream
+from satori.problems.arithmetic import Split
 from satori.reinforcement.ppo import Learner, PPOSettings, train
 from satori.reinforcement.restart_buffer import RestartSettings, RestartState, Start, Trajectory, restart_states
 from satori.reinforcement.rollouts import InitialState, Rollout, StartWeights, collect, draw_states, summarize
@@ -30,6 +30,8 @@ from satori.run_folder import append_jsonl, read_jsonl, write_jsonl
 from satori.sampling import sample_responses
 from satori.stage import StageContext
 from satori.types import Problem, Variant
+
+RELEASED = "released.jsonl"
 
 
 class RestartStageSettings(RestartSettings):
@@ -40,6 +42,9 @@ class RestartStageSettings(RestartSettings):
     max_new_tokens: int = Field(default=2048, gt=0)
     max_prefix_tokens: int = Field(default=2048, gt=0)
     """Longer restart prefixes are left out."""
+    released: ReleasedStates | None = None
+    """Take problems and restarts from the authors' data set (or a file in its format) instead of building them; `{}`
+    streams it from the hub."""
 
 
 class RLSettings(PPOSettings):
@@ -69,7 +74,7 @@ class RLSettings(PPOSettings):
 
 def training_problems(context: StageContext) -> list[Problem]:
     """The problems of both rounds; the restart buffers are built from the same ones."""
-    stream = problem_stream(Split.TRAIN, derive_seed(context.recipe.seed, "rl problems"))
+    stream = context.problems(Split.TRAIN, derive_seed(context.recipe.seed, "rl problems"))
     return list(islice(stream, context.recipe.restarts.problems))
 
 
@@ -82,15 +87,16 @@ def run_restarts(context: StageContext) -> str:
     if context.recipe.variant is Variant.COT:
         write_jsonl(path, [])
         return "none: this variant does not reflect"
-    tuned = context.artifact("format_tuned")
-    tokenizer = load_tokenizer(tuned)
-    engine = TorchEngine(load_policy(tuned), tokenizer.eos_token_id, context.recipe.engine.rows)
+    tokenizer = load_tokenizer(context.artifact("format_tuned"))
+    if settings.released is not None:
+        return take_released(context, settings.released, tokenizer)
     sampling = Sampling(temperature=settings.temperature, max_new_tokens=settings.max_new_tokens)
     problems, action_ids = training_problems(context), meta_action_ids(tokenizer)
     context.task.start(len(problems) * settings.samples)
-    groups = sample_responses(
-        engine, tokenizer, problems, settings.samples, sampling, context.seed, context.task.advance
-    )
+    with context.engine("format_tuned") as engine:
+        groups = sample_responses(
+            engine, tokenizer, problems, settings.samples, sampling, context.seed, context.task.advance
+        )
     rng = random.Random(derive_seed(context.seed, "truncate"))
     states: list[RestartState] = []
     for responses in groups:
@@ -105,26 +111,44 @@ def run_restarts(context: StageContext) -> str:
     return f"{positive} positive and {len(states) - positive} negative states from {len(problems)} problems"
 
 
+def take_released(context: StageContext, settings: ReleasedStates, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The authors' states, checked, in their own format; the buffers are in the same file as the plain problems."""
+    stream = read_states(settings, tokenizer)
+    write_rows(context.folder / RELEASED, stream)
+    return stream.counts.lines()[0]
+
+
 # --- satori rl --------------------------------------------------------------------------------------------------
 
 
 def run_round_1(context: StageContext) -> str:
-    return run_rl(context, context.recipe.rl, context.artifact("format_tuned"))
+    return run_rl(context, context.recipe.rl, "format_tuned")
 
 
 def run_round_2(context: StageContext) -> str:
-    return run_rl(context, context.recipe.rl_2, context.artifact("distilled"))
+    return run_rl(context, context.recipe.rl_2, "distilled")
 
 
-def run_rl(context: StageContext, settings: RLSettings, policy_path: Path) -> str:
-    """One round: from a policy and the reward model to a better policy."""
-    tokenizer = load_tokenizer(policy_path)
+def run_rl(context: StageContext, settings: RLSettings, source: str) -> str:
+    """One round: from the policy of an earlier stage and the reward model to a better policy."""
+    learner, first = load_learner(context, settings, context.artifact(source))
+    with context.engine(source, learner.policy) as engine:
+        return train_round(context, settings, learner, first, engine, load_tokenizer(context.artifact(source)))
+
+
+def train_round(
+    context: StageContext,
+    settings: RLSettings,
+    learner: Learner,
+    first: int,
+    engine: PolicyEngine,
+    tokenizer: PreTrainedTokenizerBase,
+) -> str:
+    """The loop of a round, from step ``first`` on, with metrics, samples, validation and checkpoints."""
     reward_model = load_reward_model(context.artifact("reward_model")) if settings.use_reward_model else None
-    learner, first = load_learner(context, settings, policy_path)
-    engine = TorchEngine(learner.policy, tokenizer.eos_token_id, context.recipe.engine.rows)
     sampling = Sampling(temperature=settings.temperature, max_new_tokens=settings.max_new_tokens)
     states = initial_states(context)
-    validation = list(islice(problem_stream(Split.VALIDATION, 0), settings.validation_problems))
+    validation = list(islice(context.problems(Split.VALIDATION, 0), settings.validation_problems))
     greedy = Sampling(temperature=0, max_new_tokens=settings.max_new_tokens)
     metrics_file, samples_file = context.folder / "metrics.jsonl", context.folder / "samples.jsonl"
     forget_after(metrics_file, first)
@@ -136,7 +160,10 @@ def run_rl(context: StageContext, settings: RLSettings, policy_path: Path) -> st
 
     def roll_out(chosen: Sequence[InitialState], seed: int) -> Sequence[Rollout]:
         bonus, budget = settings.reflection_bonus, settings.tokens_per_micro_batch
-        return collect(engine, tokenizer, reward_model, chosen, sampling, bonus, seed, budget)
+        engine.update_weights(learner.policy)
+        rollouts = collect(engine, tokenizer, reward_model, chosen, sampling, bonus, seed, budget)
+        engine.sleep()
+        return rollouts
 
     context.task.start(settings.steps, done=first)
     started = time.monotonic()
@@ -146,6 +173,7 @@ def run_rl(context: StageContext, settings: RLSettings, policy_path: Path) -> st
     ):
         metrics = {"step": step, **summarize(rollouts), **health, "seconds": time.monotonic() - started}
         if validation and (step % settings.validate_every == 0 or step == settings.steps - 1):
+            engine.update_weights(learner.policy)
             answered = [group[0] for group in sample_responses(engine, tokenizer, validation, 1, greedy, 0)]
             metrics["validation_accuracy"] = sum(r.correct for r in answered) / len(answered)
             metrics["validation_length"] = sum(len(r.completion.token_ids) for r in answered) / len(answered)
@@ -163,9 +191,12 @@ def run_rl(context: StageContext, settings: RLSettings, policy_path: Path) -> st
     return f"{settings.steps} steps, validation accuracy {last.get('validation_accuracy', float('nan')):.1%}"
 
 
-def initial_states(context: StageContext) -> dict[Start, list[InitialState]]:
+def initial_states(context: StageContext) -> Mapping[Start, Sequence[InitialState]]:
     """Problems and both restart buffers as initial states."""
     tokenizer = load_tokenizer(context.artifact("format_tuned"))
+    if (released := context.recipe.restarts.released) is not None and context.recipe.variant is Variant.COAT:
+        here = released.model_copy(update={"path": str(context.artifact("restarts") / RELEASED), "limit": 0})
+        return initial_states_of(read_states(here, tokenizer), here, tokenizer)
     plain = {
         p.id: InitialState(p, Start.PROBLEM, tuple(encode_prompt(tokenizer, p.question)))
         for p in training_problems(context)

@@ -43,7 +43,7 @@ def load_report_data(context: StageContext) -> ReportData:
             "rm_at_8": json.loads((context.artifact("reward_model") / "rm_at_k.json").read_text()),
         },
         set_descriptions={
-            MAIN_SET: "held-out problems of the five trained levels",
+            MAIN_SET: "held-out problems" + ("" if recipe.problems.sources else " of the five trained levels"),
             HARDER_SET: "more operands than any trained level",
             recipe.evaluate.other_task: "a reasoning-gym task of a kind never trained on",
         },

@@ -1,14 +1,22 @@
 """The three agents of demonstration synthesis (paper section 4.1), as interfaces.
 
-All work in batches, so that an implementation may keep a GPU or many servers busy. Steps are plain text here, one
-step an item, without meta-actions: those are spliced in by :mod:`satori.synthesis.pipeline`.
+Each call is about one problem and waits for its answer alone; that many problems are under way at a time is
+:mod:`satori.synthesis.flow`'s business, that local models answer in batches :mod:`satori.synthesis.batching`'s. Steps
+are plain text here, one step an item, without meta-actions: those are spliced in by :mod:`satori.synthesis.pipeline`.
+
+An agent on a server raises :class:`satori.engines.server_errors.ServerError` where it gives up on a request.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
+from satori.synthesis.batching import Batches
 from satori.types import Problem
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 Steps = tuple[str, ...]
 
@@ -36,36 +44,44 @@ class Mistake:
 
 
 @dataclass(frozen=True)
+class Unusable:
+    """The critic's answer is of no use (no mistake found in a wrong solution, a form that cannot be read): the
+    candidate is dropped and counted by ``why``, which is one of few short phrases."""
+
+    why: str
+
+
+@dataclass(frozen=True)
 class PartialSolution:
     """A problem and the plain steps to go on from; and what the critic said of them, where it was asked."""
 
     problem: Problem
     steps: Steps
     review: Verification | Mistake | None = None
+    reviewed: int = 0
+    """Plain steps that the review covers."""
 
 
 class Generator(Protocol):
     """Writes solutions and goes on from partial ones."""
 
-    def solve(self, problems: Sequence[Problem], samples: int, seed: int) -> list[list[Steps]]:
-        """``samples`` solutions for each problem."""
+    async def solve(self, problem: Problem, samples: int, seed: int) -> list[Steps]:
+        """``samples`` solutions of a problem."""
         ...
 
-    def continue_from(self, partials: Sequence[PartialSolution], seed: int) -> list[Steps]:
-        """The steps that follow each partial solution; empty where it is complete."""
+    async def continue_from(self, partial: PartialSolution, seed: int) -> Steps:
+        """The steps that follow a partial solution; empty where it is complete."""
         ...
 
 
 class Critic(Protocol):
-    """Reviews steps. It may see the known answer but must not reveal it.
+    """Reviews steps. It may see the known answer but must not reveal it."""
 
-    None where it cannot say (no mistake found in a wrong solution, an answer it cannot parse): the candidate is
-    dropped and counted.
-    """
+    async def verify(self, partial: PartialSolution, seed: int) -> Verification | Unusable:
+        """Why the steps hold."""
+        ...
 
-    def verify(self, partials: Sequence[PartialSolution]) -> list[Verification | None]: ...
-
-    def find_mistake(self, partials: Sequence[PartialSolution], reviewed_from: int = 0) -> list[Mistake | None]:
+    async def find_mistake(self, partial: PartialSolution, reviewed_from: int, seed: int) -> Mistake | Unusable:
         """The first mistake at or after step ``reviewed_from``: later rounds review the continuation only."""
         ...
 
@@ -73,4 +89,23 @@ class Critic(Protocol):
 class RewardModel(Protocol):
     """Scores plain solutions; higher is better. Only the order within a problem matters."""
 
-    def score(self, solutions: Sequence[PartialSolution]) -> list[float]: ...
+    async def score(self, solution: PartialSolution) -> float: ...
+
+
+@dataclass(frozen=True)
+class Agents:
+    """Who makes the demonstrations of a run."""
+
+    generator: Generator
+    critic: Critic
+    reward_model: RewardModel
+    batches: Batches | None = None
+    """What the agents' models are asked, where every one of them is local. Problems then go in waves, and a run can be
+    repeated exactly; with an agent on a server there is nothing to repeat, and each problem goes at its own pace."""
+    output_tokens: Callable[[], int] = lambda: 0
+    """Tokens the agents' models have written so far."""
+
+    async def aside(self, function: Callable[P, R], *args: P.args, **named: P.kwargs) -> R:
+        """Call a function that may take seconds, in another thread."""
+        work = asyncio.to_thread(function, *args, **named)
+        return await (work if self.batches is None else self.batches.while_out(work))

@@ -1,28 +1,52 @@
-"""Demonstration synthesis (paper section 4.1, appendices C and D.1): from problems to COAT demonstrations.
+"""Demonstration synthesis (paper section 4.1, appendices C and D.1): from a problem to COAT demonstrations.
 
-Per problem: sample K solutions, split them into correct, incorrect and invalid, and take a few of each kind. An
-incorrect one is cut at its first wrong step and goes on with a reflection that says what is wrong and an exploration;
-a correct one is cut at a random step and goes on with a reflection that says why it holds. Where the continuation is
-wrong, the critic reviews the continuation, at most ``critic_rounds`` times. The reward model keeps the best
-candidate of each kind. Pure but for the three agents: files are :mod:`satori.synthesis.stage`'s business.
+Sample K solutions, split them into correct, incorrect and invalid, and take a few of each kind. An incorrect one is cut
+at its first wrong step and goes on with a reflection that says what is wrong and an exploration; a correct one is cut
+at a random step and goes on with a reflection that says why it holds. Where the continuation is wrong, the critic
+reviews the continuation, at most ``critic_rounds`` times. The reward model keeps the best candidate of each kind.
+
+Each problem is a coroutine of its own, and within it each candidate. All that is drawn at random is drawn from seeds of
+the problem: what becomes of it does not depend on other problems, nor on the order in which agents answer.
+
+Whatever agents say is untrusted: a text that spells a meta-action, gives away that its writer saw the known answer, or
+is in another language than the question never gets into a demonstration.
 
 Deviation from the paper: a correct solution may also be cut after its last step. The demonstration then verifies the
 finished answer and states it again in the reflection, which is what a policy restarted from a finished answer must do.
 """
 
+import math
 import random
+import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from pydantic import Field
 
-from satori.coat import EXPLORE_OPENERS, REFLECT_OPENERS, MetaAction, Step, check_steps, count_actions, render
+from satori.coat import (
+    EXPLORE_OPENERS,
+    PROMPT_INSTRUCTION,
+    REFLECT_OPENERS,
+    MetaAction,
+    Step,
+    check_steps,
+    count_actions,
+    render,
+)
 from satori.config import Settings, derive_seed
-from satori.grading import Grade, Status, grade
-from satori.synthesis.agents import Critic, Generator, Mistake, PartialSolution, RewardModel, Steps, Verification
+from satori.engines.server_errors import Cause, ServerError
+from satori.grading import Status, grade, grade_all
+from satori.grading.extraction import extract_answers
+from satori.synthesis.agents import Agents, Critic, Mistake, PartialSolution, RewardModel, Steps, Unusable, Verification
+from satori.synthesis.batching import PromptTooLongError
+from satori.synthesis.flow import together
+from satori.synthesis.llm.leaks import leak_in, wrong_language
 from satori.types import Problem
+
+_WORD = re.compile(r"(?<![\\A-Za-z])[^\W\d_]{3,}|[^\W\d_\x00-\u024f\u0370-\u03ff]")
+"""Three letters that are no LaTeX command, or one that is neither Latin nor Greek."""
 
 
 class Kind(StrEnum):
@@ -45,12 +69,15 @@ _KINDS: dict[tuple[type[Verification | Mistake], ...], Kind] = {
 
 
 class Dropped(StrEnum):
-    """Why a sampled solution or a candidate did not become a demonstration."""
+    """Why a sampled solution or a candidate did not become a demonstration. Where the critic's answer was of no use,
+    the reason is ``critic: `` and its own word for it."""
 
     INVALID_SOLUTION = "solution without an answer"
     NOT_DRAWN = "solution not drawn"
     SPELLED_ACTION = "a plain text with a meta-action token in it"
-    CRITIC_SILENT = "critic gave no usable review"
+    LEAKED = "a text that gives away the known answer was seen"
+    OTHER_LANGUAGE = "a text in another language than the question"
+    CRITIC_ASTRAY = "critic: a step it was not asked about"
     INVALID_CONTINUATION = "continuation without an answer"
     STILL_WRONG = "wrong after the last critic round"
     NOT_BEST = "not the best of its kind"
@@ -79,6 +106,18 @@ class Demonstration:
 
 
 @dataclass(frozen=True)
+class ProblemRecord:
+    """What became of one problem."""
+
+    problem: Problem
+    demonstrations: tuple[Demonstration, ...] = ()
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Solutions and candidates by why they did not become a demonstration."""
+    failed: Cause | None = None
+    """Why an agent could not be asked; the problem then has no demonstrations."""
+
+
+@dataclass(frozen=True)
 class _Draft:
     """A candidate in the making: plain steps so far, the same with meta-actions spliced in, reviews so far."""
 
@@ -90,65 +129,106 @@ class _Draft:
     reviews: tuple[type[Verification | Mistake], ...] = ()
 
 
-def synthesize(
-    problems: Sequence[Problem],
-    generator: Generator,
-    critic: Critic,
-    reward_model: RewardModel,
-    settings: CandidateSettings,
-    seed: int,
-) -> tuple[list[Demonstration], Counter[str]]:
-    """The best demonstration of each kind for each problem, and a count of everything dropped, by reason."""
-    dropped: Counter[str] = Counter()
+async def demonstrate(problem: Problem, agents: Agents, settings: CandidateSettings, seed: int) -> ProblemRecord:
+    """What becomes of a problem: the best demonstration of each kind, and a count of everything dropped, by reason.
+
+    Where an agent cannot be asked the record says so. Raises ServerError where none of the other problems could be
+    worked on either.
+    """
+    try:
+        return await _demonstrate(problem, agents, settings, derive_seed(seed, problem.id))
+    except ServerError as error:
+        if error.concerns_all:
+            raise
+        return ProblemRecord(problem, failed=error.cause)
+    except PromptTooLongError:
+        return ProblemRecord(problem, failed=Cause.CONTEXT)
+
+
+async def _demonstrate(problem: Problem, agents: Agents, settings: CandidateSettings, seed: int) -> ProblemRecord:
     rng = random.Random(derive_seed(seed, "draw"))
-    done: list[_Draft] = []
-    fresh: list[tuple[_Draft, bool]] = []
-    solutions = generator.solve(problems, settings.samples, derive_seed(seed, "solve"))
-    for problem, sampled in zip(problems, solutions, strict=True):
-        correct, incorrect = _split(problem, sampled, dropped)
-        for pool, count, is_correct in ((correct, settings.correct, True), (incorrect, settings.incorrect, False)):
-            drawn = rng.sample(pool, min(count, len(pool)))
-            dropped[Dropped.NOT_DRAWN] += len(pool) - len(drawn)
-            fresh += [(_Draft(problem, steps), is_correct) for steps in drawn]
-        done += [_Draft(problem, steps, _with_continue(steps, 0), len(steps)) for steps in correct]
-
-    verified = _verify([draft for draft, is_correct in fresh if is_correct], critic, rng, dropped)
-    corrected = _correct([draft for draft, is_correct in fresh if not is_correct], critic, rng, dropped)
-    pending: list[tuple[_Draft, Verification | Mistake]] = [*verified, *corrected]
-    for attempt in range(settings.critic_rounds):
-        wrong: list[_Draft] = []
-        for draft in _continue(pending, generator, derive_seed(seed, "continue", attempt)):
-            status = _grade(draft.plain, draft.problem).status
-            if any(count_actions(step).total() for step in draft.plain):
-                dropped[Dropped.SPELLED_ACTION] += 1
-            elif status is Status.CORRECT:
-                done.append(draft)
-            elif status is Status.WRONG:
-                wrong.append(draft)
-            else:
-                dropped[Dropped.INVALID_CONTINUATION] += 1
-        if attempt + 1 < settings.critic_rounds:
-            pending = [*_correct(wrong, critic, rng, dropped)]
+    sampled = await agents.generator.solve(problem, settings.samples, derive_seed(seed, "solve"))
+    correct, incorrect, dropped = await agents.aside(_split, problem, sampled)
+    drawn: list[tuple[_Draft, bool]] = []
+    for pool, count, is_correct in ((correct, settings.correct, True), (incorrect, settings.incorrect, False)):
+        chosen = rng.sample(pool, min(count, len(pool)))
+        dropped[Dropped.NOT_DRAWN] += len(pool) - len(chosen)
+        drawn += [(_Draft(problem, steps), is_correct) for steps in chosen]
+    outcomes = await together(
+        _candidate(draft, is_correct, agents, settings.critic_rounds, derive_seed(seed, "candidate", number))
+        for number, (draft, is_correct) in enumerate(drawn)
+    )
+    finished = [_Draft(problem, steps) for steps in correct]
+    for outcome in outcomes:
+        if isinstance(outcome, str):
+            dropped[outcome] += 1
         else:
-            dropped[Dropped.STILL_WRONG] += len(wrong)
-    return _best_of_each_kind(done, reward_model, dropped), dropped
+            finished.append(outcome)
+    best = await _best_of_each_kind(finished, agents.reward_model)
+    dropped[Dropped.NOT_BEST] += len(finished) - len(best)
+    return ProblemRecord(problem, best, +dropped)
 
 
-def _split(problem: Problem, sampled: Sequence[Steps], dropped: Counter[str]) -> tuple[list[Steps], list[Steps]]:
-    """Correct and incorrect solutions; those without an answer that can be judged are dropped."""
-    by_status: dict[Status, list[Steps]] = {status: [] for status in Status}
-    for steps in sampled:
-        if any(count_actions(step).total() for step in steps):
-            dropped[Dropped.SPELLED_ACTION] += 1
+async def _candidate(draft: _Draft, is_correct: bool, agents: Agents, critic_rounds: int, seed: int) -> _Draft | str:
+    """A sampled solution, reviewed and gone on with until it is right; or why it is dropped."""
+    rng = random.Random(derive_seed(seed, "words"))
+    for attempt in range(critic_rounds):
+        review_seed = derive_seed(seed, "critic", attempt)
+        review_it = _verify if is_correct and attempt == 0 else _correct
+        reviewed = await review_it(draft, agents.critic, rng, review_seed)
+        if isinstance(reviewed, str):
+            return reviewed
+        draft, review = reviewed
+        steps: Steps = ()
+        # A complete solution ends with the review that verified it, and a correction that completes one ends it.
+        if _standing_answer(_fresh_text(draft, review), draft.problem) is None:
+            partial = PartialSolution(draft.problem, draft.plain, review, draft.reviewed)
+            steps = _written(await agents.generator.continue_from(partial, derive_seed(seed, "continue", attempt)))
+            draft = replace(draft, plain=(*draft.plain, *steps))
+        verdict = await agents.aside(_judge, draft, steps)
+        if isinstance(verdict, Dropped):
+            return verdict
+        if verdict is Status.CORRECT:
+            return draft
+    return Dropped.STILL_WRONG
+
+
+def _split(problem: Problem, sampled: Sequence[Steps]) -> tuple[list[Steps], list[Steps], Counter[str]]:
+    """Correct and incorrect solutions, and why the others are dropped."""
+    fit: list[Steps] = []
+    dropped: Counter[str] = Counter()
+    for steps in map(_written, sampled):
+        if unfit := _refusal("\n".join(steps), problem):
+            dropped[unfit] += 1
         else:
-            by_status[_grade(steps, problem).status].append(steps)
-    correct, wrong = by_status[Status.CORRECT], by_status[Status.WRONG]
-    dropped[Dropped.INVALID_SOLUTION] += sum(map(len, by_status.values())) - len(correct) - len(wrong)
-    return correct, wrong
+            fit.append(steps)
+    grades = grade_all([("\n".join(steps), problem.answer, problem.form) for steps in fit])
+    correct = [steps for steps, found in zip(fit, grades, strict=True) if found.status is Status.CORRECT]
+    wrong = [steps for steps, found in zip(fit, grades, strict=True) if found.status is Status.WRONG]
+    dropped[Dropped.INVALID_SOLUTION] += len(fit) - len(correct) - len(wrong)
+    return correct, wrong, dropped
 
 
-def _grade(steps: Steps, problem: Problem) -> Grade:
-    return grade("\n".join(steps), problem.answer, problem.form)
+def _written(steps: Steps) -> Steps:
+    """The steps in which something stands."""
+    return tuple(step for step in steps if step.strip())
+
+
+def _refusal(text: str, problem: Problem) -> Dropped | None:
+    """Why a text must not get into a demonstration; None where it may."""
+    if count_actions(text).total():
+        return Dropped.SPELLED_ACTION
+    if leak_in(text) is not None:
+        return Dropped.LEAKED
+    # A question in figures alone is asked in the language of the prompt around it.
+    language = problem.question if _WORD.search(problem.question) else PROMPT_INSTRUCTION
+    return Dropped.OTHER_LANGUAGE if wrong_language(text, language) else None
+
+
+def _standing_answer(text: str, problem: Problem) -> str | None:
+    """The last answer that a text gives, if any."""
+    answers, _ = extract_answers(text, problem.form)
+    return answers[-1] if answers else None
 
 
 def _with_continue(steps: Steps, position: int) -> tuple[Step, ...]:
@@ -160,7 +240,7 @@ def _with_continue(steps: Steps, position: int) -> tuple[Step, ...]:
 
 def _restated(draft: _Draft) -> str:
     """The answer once more, where the reviewed solution is complete: what follows a restart must stand by itself."""
-    answer = _grade(draft.plain, draft.problem).answer
+    answer = _standing_answer("\n".join(draft.plain), draft.problem)
     return "" if answer is None else f" \\boxed{{{answer}}}"
 
 
@@ -168,65 +248,38 @@ def _reflect(reason: str, rng: random.Random) -> Step:
     return Step(MetaAction.REFLECT, f" {rng.choice(REFLECT_OPENERS)} {reason}")
 
 
-def _verify(
-    drafts: list[_Draft], critic: Critic, rng: random.Random, dropped: Counter[str]
-) -> list[tuple[_Draft, Verification]]:
-    """Cut each correct solution at a random step and reflect on what stands."""
-    cuts = [replace(d, plain=d.plain[: rng.randint(1, len(d.plain))]) for d in drafts]
-    reviews = critic.verify([PartialSolution(d.problem, d.plain) for d in cuts])
-    dropped[Dropped.CRITIC_SILENT] += reviews.count(None)
-    return [
-        (
-            replace(
-                draft,
-                coat=(*_with_continue(draft.plain, 0), _reflect(review.reason + _restated(draft), rng)),
-                reviewed=len(draft.plain),
-                reviews=(Verification,),
-            ),
-            review,
-        )
-        for draft, review in zip(cuts, reviews, strict=True)
-        if review is not None
-    ]
+async def _verify(
+    draft: _Draft, critic: Critic, rng: random.Random, seed: int
+) -> tuple[_Draft, Verification | Mistake] | str:
+    """Cut a correct solution at a random step and reflect on what stands; or why that is not possible."""
+    draft = replace(draft, plain=draft.plain[: rng.randint(1, len(draft.plain))])
+    review = await critic.verify(PartialSolution(draft.problem, draft.plain), seed)
+    if isinstance(review, Unusable):
+        return f"critic: {review.why}"
+    if unfit := _refusal(review.reason, draft.problem):
+        return unfit
+    coat = (*_with_continue(draft.plain, 0), _reflect(review.reason + _restated(draft), rng))
+    return replace(draft, coat=coat, reviewed=len(draft.plain), reviews=(Verification,)), review
 
 
-def _correct(
-    drafts: list[_Draft], critic: Critic, rng: random.Random, dropped: Counter[str]
-) -> list[tuple[_Draft, Mistake]]:
-    """Cut each wrong solution at its first wrong step, reflect on it, and open an exploration."""
-    corrected = []
-    for draft in drafts:
-        [review] = critic.find_mistake([PartialSolution(draft.problem, draft.plain)], draft.reviewed)
-        if review is None or not draft.reviewed <= review.first_wrong < len(draft.plain):
-            dropped[Dropped.CRITIC_SILENT] += 1
-            continue
-        cut = review.first_wrong + 1
-        unreviewed = _with_continue(draft.plain[draft.reviewed : cut], draft.reviewed)
-        explore = " ".join(t for t in (rng.choice(EXPLORE_OPENERS), review.direction, review.corrected) if t)
-        plain = draft.plain[:cut] if review.corrected is None else (*draft.plain[: cut - 1], review.corrected)
-        coat = (*draft.coat, *unreviewed, _reflect(review.reason, rng), Step(MetaAction.EXPLORE, f" {explore}"))
-        corrected.append(
-            (replace(draft, plain=plain, coat=coat, reviewed=cut, reviews=(*draft.reviews, Mistake)), review)
-        )
-    return corrected
-
-
-def _continue(
-    pending: Sequence[tuple[_Draft, Verification | Mistake]], generator: Generator, seed: int
-) -> list[_Draft]:
-    """Let the generator go on where there is no answer yet.
-
-    A complete solution ends with the review that verified it, and a correction that completes one ends it.
-    """
-    answers = [_grade((_fresh_text(draft, review),), draft.problem).answer for draft, review in pending]
-    unfinished = [pair for pair, answer in zip(pending, answers, strict=True) if answer is None]
-    partials = [PartialSolution(draft.problem, draft.plain, review) for draft, review in unfinished]
-    continuations = iter(generator.continue_from(partials, seed))
-    continued = []
-    for (draft, _), answer in zip(pending, answers, strict=True):
-        steps = next(continuations) if answer is None else ()
-        continued.append(replace(draft, plain=(*draft.plain, *steps)))
-    return continued
+async def _correct(
+    draft: _Draft, critic: Critic, rng: random.Random, seed: int
+) -> tuple[_Draft, Verification | Mistake] | str:
+    """Cut a wrong solution at its first wrong step, reflect on it, and open an exploration; or why that is not
+    possible."""
+    review = await critic.find_mistake(PartialSolution(draft.problem, draft.plain), draft.reviewed, seed)
+    if isinstance(review, Unusable):
+        return f"critic: {review.why}"
+    if not draft.reviewed <= review.first_wrong < len(draft.plain):
+        return Dropped.CRITIC_ASTRAY
+    if unfit := _refusal("\n".join((review.reason, review.direction, review.corrected or "")), draft.problem):
+        return unfit
+    cut = review.first_wrong + 1
+    unreviewed = _with_continue(draft.plain[draft.reviewed : cut], draft.reviewed)
+    explore = " ".join(t for t in (rng.choice(EXPLORE_OPENERS), review.direction, review.corrected) if t)
+    plain = draft.plain[:cut] if review.corrected is None else (*draft.plain[: cut - 1], review.corrected)
+    coat = (*draft.coat, *unreviewed, _reflect(review.reason, rng), Step(MetaAction.EXPLORE, f" {explore}"))
+    return replace(draft, plain=plain, coat=coat, reviewed=cut, reviews=(*draft.reviews, Mistake)), review
 
 
 def _fresh_text(draft: _Draft, review: Verification | Mistake) -> str:
@@ -234,20 +287,34 @@ def _fresh_text(draft: _Draft, review: Verification | Mistake) -> str:
     return "\n".join(draft.plain) if isinstance(review, Verification) else review.corrected or ""
 
 
-def _best_of_each_kind(done: list[_Draft], reward_model: RewardModel, dropped: Counter[str]) -> list[Demonstration]:
-    scores = reward_model.score([PartialSolution(d.problem, d.plain) for d in done])
-    best: dict[tuple[str, Kind], tuple[float, _Draft]] = {}
-    for draft, score in zip(done, scores, strict=True):
-        key = (draft.problem.id, _KINDS[draft.reviews])
-        if key in best:
-            dropped[Dropped.NOT_BEST] += 1
-        if key not in best or score > best[key][0]:
-            best[key] = (score, draft)
-    demonstrations = []
-    for (_, kind), (_, draft) in best.items():
-        coat = draft.coat
-        if kind is not Kind.PLAIN:
-            coat = (*coat, *_with_continue(draft.plain[draft.reviewed :], draft.reviewed))
-        check_steps(coat)
-        demonstrations.append(Demonstration(draft.problem, kind, render(coat)))
-    return demonstrations
+def _judge(draft: _Draft, steps: Steps) -> Status | Dropped:
+    """Whether a draft that goes on with these steps is right now or wrong; or why it is dropped.
+
+    The whole is read too: words that are innocent apart may not be together.
+    """
+    whole = " ".join(step.text for step in _all_steps(draft))
+    if unfit := _refusal("\n".join(steps), draft.problem) or _refusal(whole, draft.problem):
+        return unfit
+    status = grade("\n".join(draft.plain), draft.problem.answer, draft.problem.form).status
+    return status if status in (Status.CORRECT, Status.WRONG) else Dropped.INVALID_CONTINUATION
+
+
+def _all_steps(draft: _Draft) -> tuple[Step, ...]:
+    """The steps of the demonstration that a draft is."""
+    return (*draft.coat, *_with_continue(draft.plain[draft.reviewed :], draft.reviewed))
+
+
+async def _best_of_each_kind(finished: Sequence[_Draft], reward_model: RewardModel) -> tuple[Demonstration, ...]:
+    scores = await together(reward_model.score(PartialSolution(d.problem, d.plain)) for d in finished)
+    best: dict[Kind, tuple[float, _Draft]] = {}
+    for draft, score in zip(finished, scores, strict=True):
+        kind, comparable = _KINDS[draft.reviews], -math.inf if math.isnan(score) else score
+        if kind not in best or comparable > best[kind][0]:
+            best[kind] = comparable, draft
+    return tuple(_finish(draft, kind) for kind, (_, draft) in best.items())
+
+
+def _finish(draft: _Draft, kind: Kind) -> Demonstration:
+    coat = _all_steps(draft)
+    check_steps(coat)
+    return Demonstration(draft.problem, kind, render(coat))

@@ -1,0 +1,103 @@
+"""Does the engine follow the trainer? PPO steps of a real model with vLLM rollouts, and after each update the mean
+difference between the log-probabilities that the engine sampled with and those that the trainer finds.
+
+    python bench/engine_mismatch.py CHECKPOINT --dtype float32 --steps 20 --out mismatch.json
+
+The problems are short sums, the reward is the length of the response: what is learnt does not matter, that the weights
+move does. Advantages compare the samples of a prompt (GRPO), so there is no critic.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+import torch
+from transformers import Qwen2Config, Qwen2ForSequenceClassification
+
+from satori.coat import encode_prompt
+from satori.config import derive_seed
+from satori.engines.base import Sampling, generate_all
+from satori.engines.stopping import stop_ids
+from satori.engines.vllm_engine import VllmEngine, VllmSettings
+from satori.models import load_policy, load_tokenizer
+from satori.problems.arithmetic import Split, problem_stream
+from satori.reinforcement.ppo import Learner, PPOSettings, train
+from satori.reinforcement.restart_buffer import Start
+from satori.reinforcement.rewards import Outcome, RewardBreakdown
+from satori.reinforcement.rollouts import InitialState, Rollout
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the engine")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--prompts", type=int, default=4)
+    parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--max-new-tokens", type=int, default=24)
+    parser.add_argument("--lr", type=float, default=1e-5)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+
+    policy, tokenizer = load_policy(options.checkpoint).float(), load_tokenizer(options.checkpoint)
+    before = torch.cat([p.detach().flatten()[:1000].clone() for p in policy.parameters()])
+    unused = Qwen2ForSequenceClassification(
+        Qwen2Config(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
+    )
+    settings = PPOSettings(
+        estimator="grpo", precision="float32", actor_lr=options.lr, lr_decay="constant", batch_size=options.samples * 2
+    )
+    learner = Learner(
+        policy,
+        unused,
+        torch.optim.AdamW(policy.parameters(), lr=options.lr),
+        torch.optim.AdamW(unused.parameters(), lr=options.lr),
+    )
+    problems = list(islice(problem_stream(Split.TRAIN, 0), options.steps * options.prompts))
+    sampling = Sampling(temperature=1.0, max_new_tokens=options.max_new_tokens)
+    first, *others = stop_ids(policy.generation_config, tokenizer)
+    limits = VllmSettings(dtype=options.dtype, kv_cache_gib=1, max_model_len=512, max_num_seqs=64)
+    with VllmEngine(options.checkpoint, first, limits, others) as engine:
+
+        def draw(step: int) -> Sequence[InitialState]:
+            chosen = problems[step * options.prompts : (step + 1) * options.prompts]
+            return [
+                InitialState(problem, Start.PROBLEM, tuple(encode_prompt(tokenizer, problem.question)))
+                for problem in chosen
+                for _ in range(options.samples)
+            ]
+
+        def collect(states: Sequence[InitialState], seed: int) -> Sequence[Rollout]:
+            engine.update_weights(policy)
+            completions = generate_all(engine, [s.prompt_ids for s in states], sampling, derive_seed(seed))
+            return [
+                Rollout(s, c, "", Outcome.WRONG, RewardBreakdown(-len(c.token_ids) / options.max_new_tokens, 0.0, 0.0))
+                for s, c in zip(states, completions, strict=True)
+            ]
+
+        rows = []
+        for step, rollouts, metrics in train(
+            learner, draw, collect, settings, 1.0, range(options.steps), options.steps, seed=0
+        ):
+            tokens = sum(len(r.completion.token_ids) for r in rollouts)
+            rows.append({"step": step, "tokens": tokens, **metrics})
+            print(f"step {step:3d}: {tokens} tokens, mean difference {metrics['engine_mismatch']:.2e}", flush=True)
+    after = torch.cat([p.detach().flatten()[:1000] for p in policy.parameters()])
+    differences = [row["engine_mismatch"] for row in rows]
+    result = {
+        "dtype": options.dtype,
+        "first": differences[0],
+        "largest": max(differences),
+        "last": differences[-1],
+        "weights_moved_by": float((after - before).abs().mean()),
+        "steps": rows,
+    }
+    print({name: value for name, value in result.items() if name != "steps"})
+    if options.out:
+        options.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Any model by name, with whichever engine the user asks for: what ``satori evaluate --model`` and ``chat`` open."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
+
+from satori.coat import META_ACTION_TOKENS
+from satori.config import Settings
+from satori.engines.base import StreamingEngine
+from satori.engines.server import ApiForm, ServerEngine, ServerSettings
+from satori.engines.stopping import stop_ids
+from satori.engines.torch_engine import TorchEngine
+from satori.engines.vllm_engine import VllmEngine, VllmSettings
+from satori.models import TorchType, load_any_policy, load_any_tokenizer
+from satori.tiny_model import build_tokenizer
+
+
+class AnyModel(Settings):
+    """A model and how to run it."""
+
+    model: str = Field(min_length=1)
+    """A checkpoint folder or a hub id; with `server`, the model's name there."""
+    engine: Literal["torch", "vllm"] = "torch"
+    """What runs it here: the embedded sampler, or vLLM."""
+    server: str = ""
+    """The address of an OpenAI-compatible server that runs it instead, such as http://localhost:8000/v1."""
+    api: ApiForm = ApiForm.COMPLETION_IDS
+    """How to ask the server: `completion-ids` (vLLM, SGLang, llama.cpp), `completion-text`, or `chat`."""
+    tokenizer: str = ""
+    """Of a model on a server: a checkpoint folder or hub id, where it is not the model's name. With the chat API none
+    is needed; lengths are then counted in bytes."""
+    key_variable: str = "OPENAI_API_KEY"
+    """The environment variable that holds the server's key."""
+    concurrency: int = Field(default=256, gt=0)
+    """Requests in flight at a time."""
+    dtype: TorchType = "auto"
+    rows: int = Field(default=64, gt=0)
+    """Sequences generated at a time."""
+    trust_remote_code: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.server and self.tokenizer:
+            raise ValueError("a tokenizer of its own is for models on a server")
+        return self
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model that is ready to be asked."""
+
+    engine: StreamingEngine
+    tokenizer: PreTrainedTokenizerBase
+    context_length: int | None
+
+
+@contextmanager
+def open_model(asked: AnyModel) -> Iterator[OpenModel]:
+    """The model, ready. Raises ArtifactError, EngineError or ServerError saying what to do."""
+    if asked.server:
+        yield _on_server(asked)
+        return
+    if asked.engine == "torch":
+        model, tokenizer = load_any_policy(asked.model, asked.trust_remote_code, asked.dtype)
+        first, *others = stop_ids(model.generation_config, tokenizer)
+        length = getattr(model.config, "max_position_embeddings", None)
+        yield OpenModel(TorchEngine(model, first, asked.rows, others), tokenizer, length)
+        return
+    tokenizer = load_any_tokenizer(asked.model, asked.trust_remote_code)
+    first, *others = stop_ids(_generation_config(asked.model), tokenizer)
+    settings = VllmSettings(dtype=asked.dtype, max_num_seqs=asked.rows)
+    config = AutoConfig.from_pretrained(asked.model, trust_remote_code=asked.trust_remote_code)
+    with VllmEngine(asked.model, first, settings, others, asked.trust_remote_code) as engine:
+        yield OpenModel(engine, tokenizer, getattr(config, "max_position_embeddings", None))
+
+
+def _on_server(asked: AnyModel) -> OpenModel:
+    if asked.tokenizer or asked.api is not ApiForm.CHAT:
+        tokenizer = load_any_tokenizer(asked.tokenizer or asked.model, asked.trust_remote_code)
+    else:
+        tokenizer = build_tokenizer()
+        tokenizer.add_tokens(list(META_ACTION_TOKENS))
+    settings = ServerSettings(
+        url=asked.server,
+        model=asked.model,
+        api=asked.api,
+        key_variable=asked.key_variable,
+        concurrency=asked.concurrency,
+        logprobs=False,
+    )
+    stops = stop_ids(_generation_config(asked.tokenizer or asked.model), tokenizer)
+    engine = ServerEngine(settings, tokenizer, stops[1:])
+    return OpenModel(engine, tokenizer, engine.context_length())
+
+
+def _generation_config(name: str) -> GenerationConfig | None:
+    try:
+        return GenerationConfig.from_pretrained(name)
+    except OSError:  # many checkpoints have none
+        return None
