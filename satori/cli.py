@@ -268,6 +268,8 @@ def _from_options(settings: "type[S]", options: argparse.Namespace, names: Seque
         return settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         [first, *_] = error.errors()
+        if not first["loc"]:  # about several options
+            raise UsageError(first["msg"]) from error
         option = str(first["loc"][0]).replace("_", "-")
         raise UsageError(f"--{option}: {first['msg']} (found {first['input']!r})") from error
 

@@ -194,6 +194,16 @@ def test_comparing_folders(evaluated_folder, tmp_path, capsys):
         (["--rl.steps", "3"], "unknown option --rl.steps"),
         (["--redo", "rl_1"], "--redo"),
         (["tiny"], "unexpected argument 'tiny'"),
+        (
+            ["--server", "nonsense", "--api", "chat", "--benchmarks", "tiny"],
+            "expected an address such as http://localhost:8000/v1",
+        ),
+        (
+            ["--server", "http://127.0.0.1:9", "--api", "chat", "--benchmarks", "tiny"],
+            "no server answers at http://127.0.0.1:9/v1",
+        ),
+        (["--tokenizer", "somewhere"], "a tokenizer of its own is for models on a server"),
+        (["--benchmarks", "tiny", "--max-new-tokens", "5000"], "no room is left for a question"),
     ],
 )
 def test_bad_options_are_named(checkpoint, tmp_path, capsys, arguments, words):

@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
 from satori.coat import META_ACTION_TOKENS
 from satori.config import Settings
-from satori.engines.base import StreamingEngine
+from satori.engines.base import EngineError, StreamingEngine
 from satori.engines.server import ApiForm, ServerEngine, ServerSettings
 from satori.engines.stopping import stop_ids
 from satori.engines.torch_engine import TorchEngine
@@ -84,14 +84,17 @@ def _on_server(asked: AnyModel) -> OpenModel:
     else:
         tokenizer = build_tokenizer()
         tokenizer.add_tokens(list(META_ACTION_TOKENS))
-    settings = ServerSettings(
-        url=asked.server,
-        model=asked.model,
-        api=asked.api,
-        key_variable=asked.key_variable,
-        concurrency=asked.concurrency,
-        logprobs=False,
-    )
+    try:
+        settings = ServerSettings(
+            url=asked.server,
+            model=asked.model,
+            api=asked.api,
+            key_variable=asked.key_variable,
+            concurrency=asked.concurrency,
+            logprobs=False,
+        )
+    except ValidationError as error:
+        raise EngineError(f"--server: {error.errors()[0]['msg']}") from None
     stops = stop_ids(_generation_config(asked.tokenizer or asked.model), tokenizer)
     engine = ServerEngine(settings, tokenizer, stops[1:])
     return OpenModel(engine, tokenizer, engine.context_length())

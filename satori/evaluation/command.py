@@ -21,7 +21,7 @@ from satori.benchmarks.registry import GROUPS, parse_benchmarks
 from satori.benchmarks.rows import BenchmarkError, MissingFileError
 from satori.coat import TokenizerError, encode_prompt, meta_action_ids
 from satori.engines.any_model import AnyModel, OpenModel, open_model
-from satori.engines.base import Sampling
+from satori.engines.base import EngineError, Sampling
 from satori.evaluation.analyses import analyse
 from satori.evaluation.compare import Run, compare
 from satori.evaluation.records import EvaluatedResponse, to_row
@@ -82,6 +82,11 @@ def _respond(
 ) -> list[EvaluatedResponse]:
     """The responses to all problems, scored where a reward model is given."""
     engine, tokenizer, length = opened.engine, opened.tokenizer, opened.context_length
+    if length is not None and asked.max_new_tokens >= length:
+        raise EngineError(
+            f"max_new_tokens is {asked.max_new_tokens} and the model's context {length}: no room is left for a "
+            "question; give a smaller --max-new-tokens"
+        )
     sampling = Sampling(temperature=asked.temperature, max_new_tokens=asked.max_new_tokens)
     with Display(console) as display:
         task = display.task("evaluate")
