@@ -27,7 +27,7 @@ STAGES: tuple[Stage, ...] = (
         "synthesis",
         "synthesize",
         ("base",),
-        ("seed", "variant", "engine", "problems", "synthesis"),
+        ("seed", "variant", "problems", "synthesis"),
         synthesis.run_stage,
         "COAT demonstrations from generator, critic and reward model",
     ),
@@ -43,7 +43,7 @@ STAGES: tuple[Stage, ...] = (
         "reward_model",
         "reward-model",
         ("format_tuned",),
-        ("seed", "engine", "problems", "reward_model"),
+        ("seed", "problems", "reward_model"),
         reward_model.run_stage,
         "preference pairs and the outcome reward model",
     ),
@@ -51,7 +51,7 @@ STAGES: tuple[Stage, ...] = (
         "restarts",
         "restarts",
         ("format_tuned",),
-        ("seed", "variant", "engine", "problems", "restarts"),
+        ("seed", "variant", "problems", "restarts"),
         reinforcement.run_restarts,
         "the restart buffers of Algorithm 1",
     ),
@@ -59,7 +59,7 @@ STAGES: tuple[Stage, ...] = (
         "rl_1",
         "rl",
         ("format_tuned", "reward_model", "restarts"),
-        ("seed", "engine", "problems", "restarts", "rl"),
+        ("seed", "problems", "restarts", "rl"),
         reinforcement.run_round_1,
         "PPO with restart and explore",
     ),
@@ -67,7 +67,7 @@ STAGES: tuple[Stage, ...] = (
         "distilled",
         "distill",
         ("base", "rl_1"),
-        ("seed", "engine", "problems", "distill"),
+        ("seed", "problems", "distill"),
         distillation.run_stage,
         "the policy's hardest correct trajectories back into the base model",
     ),
@@ -75,7 +75,7 @@ STAGES: tuple[Stage, ...] = (
         "rl_2",
         "rl",
         ("distilled", "format_tuned", "reward_model", "restarts"),
-        ("seed", "engine", "problems", "restarts", "rl_2"),
+        ("seed", "problems", "restarts", "rl_2"),
         reinforcement.run_round_2,
         "PPO, round 2: no restarts, more samples",
     ),
@@ -83,7 +83,7 @@ STAGES: tuple[Stage, ...] = (
         "evaluation",
         "evaluate",
         evaluation.MODELS,
-        ("engine", "problems", "evaluate"),
+        ("problems", "evaluate"),
         evaluation.run_stage,
         "every model on held-out and out-of-domain problems",
     ),
@@ -134,8 +134,8 @@ def _run_stage(recipe: Recipe, folder: RunFolder, stage: Stage, display: Display
 
 
 def stage_settings(recipe: Recipe, stage: Stage) -> dict[str, object]:
-    """The part of a recipe that shapes a stage's artifact. How a server is reached is no part of it: a run goes on when
-    the server has moved."""
+    """The part of a recipe that shapes a stage's artifact. The engine is no part of it, nor how a server is reached: a
+    run goes on with another engine, and when the server has moved."""
     values = recipe.model_dump(mode="json")
     return {section: _without_connections(values[section]) for section in stage.sections}
 

@@ -259,3 +259,8 @@ def test_smoke_takes_the_small_sizes_and_overrides_come_after(tmp_path):
 @pytest.mark.parametrize("name", sorted(recipe_files()))
 def test_every_shipped_recipe_loads_and_says_what_it_is(name):
     assert load_recipe(name).description
+
+
+def test_the_engine_does_not_shape_an_artifact():
+    other = Recipe(engine={"kind": "vllm", "rows": 8})
+    assert all(stage_settings(Recipe(), stage) == stage_settings(other, stage) for stage in STAGES)
