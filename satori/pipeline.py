@@ -30,6 +30,7 @@ STAGES: tuple[Stage, ...] = (
         ("seed", "variant", "problems", "synthesis"),
         synthesis.run_stage,
         "COAT demonstrations from generator, critic and reward model",
+        contents=lambda recipe: {"prompts": recipe.synthesis.prompt_digests()},
     ),
     Stage(
         "format_tuned",
@@ -137,7 +138,8 @@ def stage_settings(recipe: Recipe, stage: Stage) -> dict[str, object]:
     """The part of a recipe that shapes a stage's artifact. The engine is no part of it, nor how a server is reached: a
     run goes on with another engine, and when the server has moved."""
     values = recipe.model_dump(mode="json")
-    return {section: _without_connections(values[section]) for section in stage.sections}
+    sections = {section: _without_connections(values[section]) for section in stage.sections}
+    return sections | {name: content for name, content in stage.contents(recipe).items() if content}
 
 
 def _without_connections(value: Any) -> Any:

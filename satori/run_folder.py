@@ -64,7 +64,10 @@ def append_jsonl(path: Path, record: dict[str, Any]) -> None:
 
 def fingerprint(settings: dict[str, Any], inputs: dict[str, str]) -> str:
     """What identifies an artifact: the settings that shaped it and the artifacts it was made from."""
-    text = json.dumps({"format": FORMAT, "settings": settings, "inputs": inputs}, sort_keys=True)
+    return text_digest(json.dumps({"format": FORMAT, "settings": settings, "inputs": inputs}, sort_keys=True))
+
+
+def text_digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

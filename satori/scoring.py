@@ -6,8 +6,7 @@ padding and end token differ; :func:`check_padding` refuses a tokenizer where th
 
 Right padding under a causal mask needs no attention mask: no real token sees a padded one.
 
-Legend of shape suffixes: B sequences, T positions, N response tokens of the batch one after another, H hidden,
-V vocabulary.
+Legend of shape suffixes: B sequences, T positions, N response tokens of the batch one after another, H hidden.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +14,8 @@ from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from satori.head import head_logprobs
 
 Tokens = Sequence[int]
 # A sequence as (prompt, response): losses and scores concern the response only.
@@ -71,27 +72,11 @@ def response_hidden(model: PreTrainedModel, batch: SequenceBatch) -> torch.Tenso
     return hidden_BTH[batch.rows_N, batch.columns_N]
 
 
-def head_logits(model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
-    """The logits of hidden states (..., H) in float32, (..., V): the output head with the rescaling that some
-    architectures put after it (Granite, Cohere, Gemma 2)."""
-    logits = model.get_output_embeddings()(hidden).float()
-    if divisor := getattr(model.config, "logits_scaling", None):
-        logits = logits / divisor
-    if factor := getattr(model.config, "logit_scale", None):
-        logits = logits * factor
-    if cap := getattr(model.config, "final_logit_softcapping", None):
-        logits = torch.tanh(logits / cap) * cap
-    return logits
-
-
 def policy_logprobs(
     model: PreTrainedModel, batch: SequenceBatch, temperature: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability of each response token at the sampling temperature, and the entropy there; float32, each (N,)."""
-    logits_NV = head_logits(model, response_hidden(model, batch)) / temperature
-    logprobs_NV = logits_NV.log_softmax(-1)
-    entropy_N = -(logprobs_NV.exp() * logprobs_NV).sum(-1)
-    return logprobs_NV.gather(-1, batch.targets_N[:, None])[:, 0], entropy_N
+    return head_logprobs(response_hidden(model, batch), model, batch.targets_N, temperature)
 
 
 def scalar_head(model: PreTrainedModel) -> torch.nn.Module:

@@ -1,6 +1,6 @@
 """What a stage is: a name, the settings that shape its artifact, the stages it reads, and a function that runs it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,3 +69,5 @@ class Stage:
     run: Callable[[StageContext], str]
     """Does the work; returns the line to show when done."""
     help: str
+    contents: Callable[["Recipe"], Mapping[str, object]] = lambda recipe: {}
+    """What else shapes it: the contents of files that its settings name."""

@@ -4,6 +4,7 @@ import pytest
 
 from satori.pipeline import STAGES, stage_settings
 from satori.recipe import Recipe, RecipeError, dump_recipe, explain, load_recipe, recipe_files
+from satori.run_folder import differences
 
 
 def write(tmp_path, text):
@@ -264,3 +265,18 @@ def test_every_shipped_recipe_loads_and_says_what_it_is(name):
 def test_the_engine_does_not_shape_an_artifact():
     other = Recipe(engine={"kind": "vllm", "rows": 8})
     assert all(stage_settings(Recipe(), stage) == stage_settings(other, stage) for stage in STAGES)
+
+
+def test_a_changed_prompt_is_another_configuration_where_a_chat_model_is_asked(tmp_path):
+    synthesis = next(stage for stage in STAGES if stage.name == "synthesis")
+    prompt = tmp_path / "solve.md"
+    own = [("synthesis.prompts", str(tmp_path)), ("synthesis.generator.kind", "chat")]
+
+    def settings(text, overrides):
+        prompt.write_text(text)
+        return stage_settings(load_recipe("tiny", overrides), synthesis)
+
+    [changed] = differences(settings("Solve {{question}}", own), settings("Work out {{question}}", own))
+    assert changed.startswith("prompts.solve: ")
+    assert settings("Solve {{question}}", own[:1]) == settings("Work out {{question}}", own[:1])  # nobody is asked
+    assert "prompts" not in settings("Solve {{question}}", [])

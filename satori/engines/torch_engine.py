@@ -23,7 +23,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from satori.engines.base import EngineError, Piece, Sampling
-from satori.scoring import head_logits
+from satori.head import head_logits
 from satori.types import Completion, FinishReason
 
 _GROWTH = 64  # the cache grows by at least so many positions at a time

@@ -6,16 +6,19 @@ need no second model.
 """
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
 
 from satori.config import Settings
 from satori.engines.server import ServerSettings
+from satori.run_folder import text_digest
 from satori.synthesis.llm.agents import CRITIC_SAMPLING
 from satori.synthesis.llm.parsing import LONGEST_REASON
 from satori.synthesis.llm.reward import RewardPrompt, RewardServerSettings
 from satori.synthesis.llm.steps import SHORTEST_STEP
+from satori.synthesis.llm.templates import Templates, load_templates
 
 
 class GeneratorKind(StrEnum):
@@ -112,3 +115,13 @@ class AgentSettings(Settings):
     reward_model: RewardSettings = RewardSettings()
     prompts: str = ""
     """A folder with prompt templates of your own, any of the six; the others are the package's."""
+
+    def templates(self) -> Templates:
+        """The six prompts. Raises TemplateError."""
+        return load_templates(Path(self.prompts) if self.prompts else None)
+
+    def prompt_digests(self) -> dict[str, str]:
+        """A digest of each prompt where an agent is a chat model, which is asked with them; else nothing."""
+        if self.generator.kind is not GeneratorKind.CHAT and self.critic.kind is not CriticKind.CHAT:
+            return {}
+        return {prompt.value: text_digest(f"{t.system}\0{t.user}") for prompt, t in self.templates().items()}

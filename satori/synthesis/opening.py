@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
@@ -22,7 +21,6 @@ from satori.synthesis.embedded import ColumnCritic, LikelihoodReward, SampledGen
 from satori.synthesis.llm.agents import LLMCritic, LLMGenerator
 from satori.synthesis.llm.chats import Chat, EngineChat, ServerChat
 from satori.synthesis.llm.reward import ClassifierReward, ServerReward
-from satori.synthesis.llm.templates import load_templates
 
 
 @asynccontextmanager
@@ -47,7 +45,7 @@ class _Opening:
     def __init__(self, context: StageContext, stack: AsyncExitStack, batches: Batches) -> None:
         self.context, self.stack, self.batches = context, stack, batches
         self.settings = context.recipe.synthesis
-        self.templates = load_templates(Path(self.settings.prompts) if self.settings.prompts else None)
+        self.templates = self.settings.templates()
         self.traffic: list[Traffic] = []
         self._fronts: dict[str, tuple[Batcher, PreTrainedTokenizerBase]] = {}
 
