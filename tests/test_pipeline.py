@@ -218,3 +218,20 @@ def test_a_broken_line_is_named(finished, tmp_path, capsys):
 
 def test_stage_seconds_are_recorded(finished):
     assert {"base", "rl_1", "evaluation"} <= set(stage_seconds(finished))
+
+
+def test_a_gradient_that_is_no_number_stops_the_run_and_keeps_its_batch(finished, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "diverged"
+    shutil.copytree(finished, out)
+    shutil.rmtree(out / "rl_1")
+    monkeypatch.setattr("satori.reinforcement.ppo.whiten", lambda advantages, mask: advantages * float("nan"))
+    assert main(["rl", "--recipe", *arguments(out)[1:]]) == 2
+    kept = out / ".partial" / "rl_1" / "diverged.jsonl"
+    message = capsys.readouterr().err
+    assert "step 0: the gradient norm of the policy is nan" in message
+    assert str(kept) in message
+    rows = [json.loads(line) for line in kept.read_text().splitlines()]
+    assert len(rows) == SMALL["rl.batch_size"]
+    for row in rows:
+        assert len(row["token_ids"]) == len(row["logprobs"]) == len(row["advantages"]) > 0
+        assert {"response", "outcome", "reward", "context_ids"} <= row.keys()

@@ -289,3 +289,14 @@ def test_a_prompt_that_just_fits_is_sampled(make_policy):
 def test_no_rows_are_refused(make_policy):
     with pytest.raises(ValueError, match="rows is 0"):
         TorchEngine(make_policy(), NEVER, rows=0)
+
+
+def test_a_response_does_not_depend_on_what_is_sampled_beside_it(make_policy):
+    model, sampling = make_policy(), Sampling(temperature=1.0, max_new_tokens=30)
+    prompts = [[5, 6], [7], [8, 9, 10], [5, 6], [11, 12]]
+    together = generate_all(TorchEngine(model, 1), prompts, sampling, 3)
+    for rows in (1, 2):
+        alone = generate_all(TorchEngine(model, 1, rows=rows), prompts, sampling, 3)
+        assert [c.token_ids for c in alone] == [c.token_ids for c in together]
+    assert together[0].token_ids != together[3].token_ids  # equal prompts, noise of their own
+    assert generate_all(TorchEngine(model, 1), prompts[:2], sampling, 3)[1].token_ids == together[1].token_ids

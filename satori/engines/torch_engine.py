@@ -13,7 +13,6 @@ Legend of shape suffixes: R rows, T new tokens, L cached length, V vocabulary.
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from transformers.cache_utils import Cache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from satori.config import derive_seed
 from satori.engines.base import EngineError, Piece, Sampling
 from satori.head import head_logits
 from satori.types import Completion, FinishReason
@@ -111,13 +111,71 @@ AttentionInterface.register(_ATTENTION, _attend)
 AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
 
 
-@dataclass
-class _Row:
-    """One sequence in flight."""
+class _Rows:
+    """The sequences in flight, a row each: what was sampled so far, and the noise that each samples with.
 
-    index: int
-    token_ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
+    The noise of a response depends on the seed and its number alone, so it is the same response whatever else is
+    sampled beside it, up to the rounding of another batch size.
+    """
+
+    def __init__(self, rows: int, max_new_tokens: int, device: torch.device) -> None:
+        self.indices: list[int | None] = [None] * rows
+        self.cached_R = torch.zeros(rows, dtype=torch.long, device=device)
+        """Tokens in the cache."""
+        self.taken_R = torch.zeros(rows, dtype=torch.long, device=device)
+        """Tokens sampled."""
+        self.newest_R = torch.zeros(rows, dtype=torch.long, device=device)
+        """Sampled, not yet in the cache."""
+        self.tokens_RT = torch.zeros(rows, max_new_tokens, dtype=torch.long, device=device)
+        self.logprobs_RT = torch.zeros(rows, max_new_tokens, device=device)
+        self.uniforms_RT = torch.zeros(rows, max_new_tokens, device=device)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def free(self) -> list[int]:
+        return [place for place, index in enumerate(self.indices) if index is None]
+
+    def active(self) -> torch.Tensor:
+        places = [place for place, index in enumerate(self.indices) if index is not None]
+        return torch.tensor(places, device=self.cached_R.device)
+
+    def start(self, places: Sequence[int], indices: Sequence[int], lengths: Sequence[int], seed: int) -> None:
+        """Put prompts of these lengths into free rows."""
+        for place, index, length in zip(places, indices, lengths, strict=True):
+            self.indices[place] = index
+            self.cached_R[place], self.taken_R[place] = length, 0
+            self.uniforms_RT[place] = uniforms(derive_seed(seed, "request", index), self.uniforms_RT.shape[1])
+
+    def take(
+        self, active_R: torch.Tensor, tokens_R: torch.Tensor, logprobs_R: torch.Tensor, stop_ids: torch.Tensor
+    ) -> Iterator[tuple[int, Completion]]:
+        """Add a token to each active row; yields the sequences that end with it and frees their rows."""
+        taken_R = self.taken_R[active_R]
+        self.newest_R[active_R] = tokens_R
+        self.tokens_RT[active_R, taken_R] = tokens_R
+        self.logprobs_RT[active_R, taken_R] = logprobs_R
+        self.taken_R[active_R] = taken_R + 1
+        stopped_R = torch.isin(tokens_R, stop_ids)
+        ended_R = stopped_R | (taken_R + 1 == self.tokens_RT.shape[1])
+        if not ended_R.any():
+            return
+        for place, stopped in zip(active_R[ended_R].tolist(), stopped_R[ended_R].tolist(), strict=True):
+            count, index = int(self.taken_R[place]), self.indices[place]
+            assert index is not None
+            tokens, logprobs = self.tokens_RT[place, :count].tolist(), self.logprobs_RT[place, :count].tolist()
+            reason = FinishReason.STOP if stopped else FinishReason.LENGTH
+            self.indices[place] = None
+            self.cached_R[place] = 0
+            yield index, Completion(tuple(tokens), reason, tuple(logprobs))
+
+    def drop_free(self) -> torch.Tensor:
+        """Keep the rows that are in use; returns which they were."""
+        keep_R = self.active()
+        self.indices = [index for index in self.indices if index is not None]
+        for name in ("cached_R", "taken_R", "newest_R", "tokens_RT", "logprobs_RT", "uniforms_RT"):
+            setattr(self, name, getattr(self, name)[keep_R])
+        return keep_R
 
 
 class TorchEngine:
@@ -139,6 +197,7 @@ class TorchEngine:
             )
         self.model, self.rows = model, rows
         self.stop_ids = frozenset((eos_token_id, *also_stop))
+        self._stop_ids = torch.tensor(sorted(self.stop_ids), device=model.device)
 
     def update_weights(self, model: PreTrainedModel) -> None:
         """See :class:`satori.engines.base.PolicyEngine`: the live model is sampled anyway."""
@@ -154,24 +213,24 @@ class TorchEngine:
         """See :class:`satori.engines.base.Engine`. Raises EngineError for an empty prompt or one too long."""
         self._check(prompts, sampling)
         with self._sampling_mode():
-            yield from self._generate(prompts, sampling, torch.Generator(self.model.device).manual_seed(seed))
+            yield from self._generate(prompts, sampling, seed)
 
     @torch.inference_mode()
     def stream(self, prompt: Sequence[int], sampling: Sampling, seed: int) -> Generator[Piece, None, None]:
         """See :class:`satori.engines.base.StreamingEngine`. Raises EngineError as ``generate`` does."""
         self._check([prompt], sampling)
-        generator = torch.Generator(self.model.device).manual_seed(seed)
+        noise_T = uniforms(derive_seed(seed, "request", 0), sampling.max_new_tokens).to(self.model.device)
         with self._sampling_mode():
             cache = _RowCache(self.model.config.num_hidden_layers)
             cache.capacity_rows = 1
             logits_RV = self._prefill(cache, [prompt], [0])
-            for length in range(len(prompt), len(prompt) + sampling.max_new_tokens):
-                tokens_R, _ = sample(logits_RV, sampling.temperature, generator)
+            for taken in range(sampling.max_new_tokens):
+                tokens_R, _ = sample(logits_RV, sampling.temperature, noise_T[taken : taken + 1])
                 token = int(tokens_R)
                 if token in self.stop_ids:
                     return
                 yield Piece((token,))
-                logits_RV = self._decode(cache, tokens_R, torch.tensor([length], device=tokens_R.device))
+                logits_RV = self._decode(cache, tokens_R, torch.tensor([len(prompt) + taken], device=tokens_R.device))
 
     @contextmanager
     def _sampling_mode(self) -> Iterator[None]:
@@ -197,52 +256,35 @@ class TorchEngine:
                 )
 
     def _generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, generator: torch.Generator
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int
     ) -> Iterator[tuple[int, Completion]]:
-        device = self.model.device
         # Neighbours of equal length prefill together, and equal prompts stand next to each other.
         waiting = deque(sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), list(prompts[i]))))
         cache = _RowCache(self.model.config.num_hidden_layers)
         cache.capacity_rows = min(self.rows, len(prompts))
-        rows: list[_Row | None] = [None] * cache.capacity_rows
-        lengths_R = torch.zeros(len(rows), dtype=torch.long, device=device)  # tokens in the cache
-        next_R = torch.zeros(len(rows), dtype=torch.long, device=device)  # sampled, not yet in the cache
+        rows = _Rows(cache.capacity_rows, sampling.max_new_tokens, self.model.device)
         while True:
-            free = [r for r, row in enumerate(rows) if row is None]
+            free = rows.free()
             # Refill in batches of at least an eighth of the rows: prefilling one prompt at a time wastes the batch.
             if waiting and len(free) >= min(len(waiting), max(1, len(rows) // 8)):
                 batch = [waiting.popleft() for _ in range(min(len(free), len(waiting)))]
                 places = free[: len(batch)]
+                rows.start(places, batch, [len(prompts[i]) for i in batch], seed)
                 logits_RV = self._prefill(cache, [prompts[i] for i in batch], places)
-                for place, index in zip(places, batch, strict=True):
-                    rows[place] = _Row(index)
-                    lengths_R[place] = len(prompts[index])
-                active = places
+                active_R = torch.tensor(places, device=logits_RV.device)
             elif len(free) == len(rows):
                 return
             else:
                 if not waiting and len(free) * 4 >= len(rows):
-                    keep_R = torch.tensor([r for r, row in enumerate(rows) if row is not None], device=device)
-                    cache.keep(keep_R)
-                    rows = [row for row in rows if row is not None]
-                    lengths_R, next_R = lengths_R[keep_R], next_R[keep_R]
-                logits_RV = self._decode(cache, next_R, lengths_R)
-                lengths_R += 1
-                active = [r for r, row in enumerate(rows) if row is not None]
-                if len(active) < len(rows):
-                    logits_RV = logits_RV[active]
-            tokens_R, logprobs_R = sample(logits_RV, sampling.temperature, generator)
-            next_R[active] = tokens_R
-            for place, token, logprob in zip(active, tokens_R.tolist(), logprobs_R.tolist(), strict=True):
-                row = rows[place]
-                assert row is not None
-                row.token_ids.append(token)
-                row.logprobs.append(logprob)
-                if token in self.stop_ids or len(row.token_ids) == sampling.max_new_tokens:
-                    reason = FinishReason.STOP if token in self.stop_ids else FinishReason.LENGTH
-                    yield row.index, Completion(tuple(row.token_ids), reason, tuple(row.logprobs))
-                    rows[place] = None
-                    lengths_R[place] = 0
+                    cache.keep(rows.drop_free())
+                logits_RV = self._decode(cache, rows.newest_R, rows.cached_R)
+                rows.cached_R += 1
+                active_R = rows.active()
+                if len(active_R) < len(rows):
+                    logits_RV = logits_RV[active_R]
+            noise_R = rows.uniforms_RT[active_R, rows.taken_R[active_R]]
+            tokens_R, logprobs_R = sample(logits_RV, sampling.temperature, noise_R)
+            yield from rows.take(active_R, tokens_R, logprobs_R, self._stop_ids)
 
     def _prefill(self, cache: _RowCache, prompts: list[Sequence[int]], places: list[int]) -> torch.Tensor:
         """Compute the prompts into their rows; returns the logits after each prompt, (R, V)."""
@@ -278,15 +320,20 @@ class TorchEngine:
         return head_logits(self.model, hidden_RTH[:, 0])
 
 
-def sample(
-    logits_RV: torch.Tensor, temperature: float, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sampled token and its log-probability at the sampling temperature, each (R,). Temperature 0 is greedy, with
-    log-probabilities at temperature 1."""
+def uniforms(seed: int, count: int) -> torch.Tensor:
+    """The noise of one response: a number in [0, 1) for each of its tokens."""
+    return torch.rand(count, generator=torch.Generator().manual_seed(seed))
+
+
+def sample(logits_RV: torch.Tensor, temperature: float, noise_R: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sampled token and its log-probability at the sampling temperature, each (R,): the first token up to which the
+    probabilities add up to more than the noise. Temperature 0 is greedy, with log-probabilities at temperature 1."""
     logprobs_RV = (logits_RV / (temperature or 1.0)).log_softmax(-1)
     if temperature == 0:
         tokens_R = logits_RV.argmax(-1)
-    else:  # the largest of log-probability plus Gumbel noise is a sample of the distribution
-        noise_RV = torch.empty_like(logprobs_RV).exponential_(generator=generator).log_().neg_()
-        tokens_R = (logprobs_RV + noise_RV).argmax(-1)
+    else:
+        sums_RV = logprobs_RV.exp().cumsum(-1, dtype=torch.float64)
+        # Below the last sum, so that rounding never chooses a token that has no probability.
+        wanted_R1 = noise_R[:, None].double() * sums_RV[:, -1:]
+        tokens_R = torch.searchsorted(sums_RV, wanted_R1, right=True)[:, 0]
     return tokens_R, logprobs_RV.gather(-1, tokens_R[:, None])[:, 0]

@@ -87,6 +87,32 @@ class Experience:
     mismatch: Mapping[str, float]
     """How far the engine's log-probabilities are from the trainer's; empty where the engine gave none."""
 
+    def tokens_of(self, index: int) -> "RolloutTokens":
+        """One rollout with what its tokens are trained on."""
+        chosen_T = self.mask_BT[index].bool()
+        parts = (self.old_logprobs_BT, self.old_values_BT, self.advantages_BT, self.returns_BT)
+        return RolloutTokens(self.rollouts[index], *(part_BT[index][chosen_T].tolist() for part_BT in parts))
+
+
+@dataclass(frozen=True)
+class RolloutTokens:
+    """A rollout and, for each of its sampled tokens, the numbers that went into the losses."""
+
+    rollout: Rollout
+    logprobs: list[float]
+    values: list[float]
+    advantages: list[float]
+    returns: list[float]
+
+
+class DivergedError(FloatingPointError):
+    """A gradient is not finite; nothing has moved in that optimiser step."""
+
+    def __init__(self, message: str, batch: Sequence[RolloutTokens]) -> None:
+        super().__init__(message)
+        self.batch = batch
+        """The responses of the step."""
+
 
 def train(
     learner: Learner,
@@ -175,7 +201,10 @@ def compare_with_engine(
 def update(
     learner: Learner, experience: Experience, settings: PPOSettings, temperature: float, step: int, seed: int
 ) -> dict[str, float]:
-    """Optimise policy and critic on a batch of experience; returns the metrics of PPO's health."""
+    """Optimise policy and critic on a batch of experience; returns the metrics of PPO's health.
+
+    Raises DivergedError, with the batch, where a gradient is not finite.
+    """
     rng, count = random.Random(seed), len(experience.rollouts)
     sums = dict.fromkeys(("policy_loss", "value_loss", "kl", "clip_fraction", "entropy"), 0.0)
     norms: list[tuple[float, float]] = []
@@ -187,7 +216,10 @@ def update(
             tokens = float(experience.mask_BT[indices].sum())
             for name, value in _accumulate(learner, experience, indices, settings, temperature, tokens).items():
                 sums[name] += value
-            norms.append(_optimizer_step(learner, settings, policy=step >= settings.critic_warmup_steps))
+            try:
+                norms.append(_optimizer_step(learner, settings, policy=step >= settings.critic_warmup_steps))
+            except FloatingPointError as error:
+                raise DivergedError(f"step {step}: {error}", [experience.tokens_of(i) for i in indices]) from error
             tokens_seen += tokens
     metrics = {name: value / tokens_seen for name, value in sums.items()}
     metrics["policy_grad_norm"] = sum(n[0] for n in norms) / len(norms)

@@ -23,15 +23,16 @@ from satori.engines.base import PolicyEngine, Sampling
 from satori.models import load_policy, load_reward_model, load_tokenizer, save
 from satori.optimizers import make_optimizer
 from satori.problems.arithmetic import Split
-from satori.reinforcement.ppo import Learner, PPOSettings, train
+from satori.reinforcement.ppo import DivergedError, Learner, PPOSettings, RolloutTokens, train
 from satori.reinforcement.restart_buffer import RestartSettings, RestartState, Start, Trajectory, restart_states
 from satori.reinforcement.rollouts import InitialState, Rollout, StartWeights, collect, draw_states, summarize
-from satori.run_folder import append_jsonl, read_jsonl, write_jsonl
+from satori.run_folder import ArtifactError, append_jsonl, read_jsonl, write_jsonl
 from satori.sampling import sample_responses
 from satori.stage import StageContext
 from satori.types import Problem, Variant
 
 RELEASED = "released.jsonl"
+DIVERGED = "diverged.jsonl"
 
 
 class RestartStageSettings(RestartSettings):
@@ -132,8 +133,17 @@ def run_round_2(context: StageContext) -> str:
 def run_rl(context: StageContext, settings: RLSettings, source: str) -> str:
     """One round: from the policy of an earlier stage and the reward model to a better policy."""
     learner, first = load_learner(context, settings, context.artifact(source))
+    tokenizer = load_tokenizer(context.artifact(source))
     with context.engine(source, learner.policy) as engine:
-        return train_round(context, settings, learner, first, engine, load_tokenizer(context.artifact(source)))
+        try:
+            return train_round(context, settings, learner, first, engine, tokenizer)
+        except DivergedError as error:
+            path = context.folder / DIVERGED
+            write_jsonl(path, [describe_tokens(row, tokenizer) for row in error.batch])
+            raise ArtifactError(
+                f"{context.stage} stopped: {error}. The batch that it came from is in {path}. The same command goes on "
+                "from the last checkpoint and comes to the same place: look at the batch, and lower the learning rates."
+            ) from error
 
 
 def train_round(
@@ -222,6 +232,13 @@ def describe(rollout: Rollout, tokenizer: PreTrainedTokenizerBase) -> dict[str, 
         "outcome": rollout.outcome.value,
         "reward": vars(rollout.reward) | {"total": rollout.reward.total},
     }
+
+
+def describe_tokens(row: RolloutTokens, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
+    """A trajectory with its ids and the numbers of each sampled token."""
+    context_ids, token_ids = row.rollout.sequence
+    numbers = {name: value for name, value in vars(row).items() if name != "rollout"}
+    return {**describe(row.rollout, tokenizer), "context_ids": context_ids, "token_ids": token_ids, **numbers}
 
 
 def load_learner(context: StageContext, settings: RLSettings, policy_path: Path) -> tuple[Learner, int]:
