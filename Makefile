@@ -34,7 +34,7 @@ check: install
 	$(VENV)/bin/mypy
 
 bench: install
-	$(VENV)/bin/python bench/sampler.py
+	$(VENV)/bin/python -m bench.run_all
 
 clean:
 	rm -rf $(VENV) runs

@@ -8,7 +8,6 @@ kept: sample k responses, let the model pick one, count correct picks. RM@k on t
 
 import json
 import random
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -24,7 +23,7 @@ from satori.engines.base import Sampling
 from satori.models import load_any_reward_model, load_reward_model, load_tokenizer, save
 from satori.optimizers import make_optimizer
 from satori.problems.arithmetic import Split
-from satori.run_folder import ArtifactError, read_jsonl, write_jsonl, write_text
+from satori.run_folder import CHECKPOINTS, ArtifactError, read_jsonl, write_jsonl, write_text
 from satori.sampling import Response, sample_responses
 from satori.scoring import check_padding, reward_logits
 from satori.stage import StageContext
@@ -98,7 +97,7 @@ def train(context: StageContext) -> str:
     ]
     if not rows:
         raise ArtifactError(f"{pairs_file}: no problem had both correct and incorrect responses, nothing to learn from")
-    arguments = trainer_arguments(context.folder / "checkpoints", settings, context.seed) | {"save_total_limit": None}
+    arguments = trainer_arguments(context.folder / CHECKPOINTS, settings, context.seed) | {"save_total_limit": None}
     model = load_reward_model(tuned)
     trainer = RewardTrainer(
         model=model,
@@ -109,11 +108,10 @@ def train(context: StageContext) -> str:
         optimizers=(make_optimizer(model, settings.optimizer, settings.learning_rate), None),
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=last_checkpoint(context.folder / "checkpoints"))
+    trainer.train(resume_from_checkpoint=last_checkpoint(context.folder / CHECKPOINTS))
     best = load_reward_model(select_checkpoint(context))
     save(best, tokenizer, context.folder)
     outcome = measure(context, best)
-    shutil.rmtree(context.folder / "checkpoints")
     return f"{len(rows)} pairs; {outcome}"
 
 
@@ -159,7 +157,7 @@ def select_checkpoint(context: StageContext) -> Path:
     groups = _sample(context, list(validation), "validation")
     scores = {
         path.parent: rm_at_k(load_reward_model(path.parent), groups)["reward_model"]
-        for path in sorted(context.folder.glob("checkpoints/checkpoint-*/config.json"))
+        for path in sorted(context.folder.glob(f"{CHECKPOINTS}/checkpoint-*/config.json"))
     }
     return max(scores, key=lambda path: scores[path])
 

@@ -18,6 +18,8 @@ from typing import Any
 
 FORMAT = 2
 MANIFEST = "manifest.json"
+CHECKPOINTS = "checkpoints"
+"""The sub-folder in which a stage keeps what it resumes from. It stays until the artifact stands."""
 _AS_JSON_ESCAPES = "backslashreplace"
 """Half of a surrogate pair, which a model may say, has no UTF-8; it is written the way JSON escapes it."""
 
@@ -60,6 +62,21 @@ def append_jsonl(path: Path, record: dict[str, Any]) -> None:
     """Append one record, such as a step's metrics."""
     with path.open("a", encoding="utf-8", errors=_AS_JSON_ESCAPES) as lines:
         lines.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Drop records of steps that will be taken again; a line cut short by a kill goes with them."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_bytes().split(b"\n"):  # a model may say other ends of lines
+        try:
+            record = json.loads(line)
+        except ValueError:
+            break
+        if record["step"] < step:
+            kept.append(record)
+    write_jsonl(path, kept)
 
 
 def fingerprint(settings: dict[str, Any], inputs: dict[str, str]) -> str:
@@ -158,7 +175,7 @@ class RunFolder:
         return partial
 
     def commit(self, stage: str, settings: dict[str, Any], inputs: dict[str, str], seconds: float) -> None:
-        """Make a finished partial folder the stage's artifact."""
+        """Make a finished partial folder the stage's artifact, and delete what it would have resumed from."""
         partial = self.root / ".partial" / stage
         manifest = {
             "stage": stage,
@@ -170,6 +187,7 @@ class RunFolder:
         write_text(partial / MANIFEST, json.dumps(manifest, indent=2) + "\n")
         (partial / "fingerprint").unlink()
         os.replace(partial, self.path(stage))
+        shutil.rmtree(self.path(stage) / CHECKPOINTS, ignore_errors=True)
 
     def remove(self, stage: str) -> None:
         """Forget a stage's artifact and whatever an interrupted run of it left."""

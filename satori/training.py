@@ -4,12 +4,11 @@ The trainers are TRL's; ours are the data, which come as token ids with labels, 
 sampled.
 """
 
-import shutil
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
 from pydantic import Field
 from transformers import (
@@ -24,10 +23,11 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 
 from satori.config import Settings
+from satori.models import device
 from satori.optimizers import OptimizerKind, make_optimizer
 from satori.precision import Precision, in_bfloat16
 from satori.progress import Task
-from satori.run_folder import append_jsonl
+from satori.run_folder import CHECKPOINTS, append_jsonl, forget_after
 from satori.scoring import PromptResponse
 
 
@@ -63,8 +63,9 @@ def trainer_arguments(folder: Path, settings: OptimizerSettings, seed: int) -> d
         "save_strategy": "epoch",
         "save_total_limit": 2,
         "seed": seed,
+        "use_cpu": device().type == "cpu",  # else transformers refuses bfloat16 there
         "bf16": in_bfloat16(settings.precision),
-        "gradient_checkpointing": torch.cuda.is_available(),
+        "gradient_checkpointing": device().type == "cuda",
         "disable_tqdm": True,
         "report_to": [],
         "dataloader_pin_memory": False,
@@ -82,6 +83,7 @@ class ReportCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.task.start(total=state.max_steps, done=state.global_step)
+        forget_after(self.metrics, state.global_step + 1)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.task.advance()
@@ -101,9 +103,17 @@ class ReportCallback(TrainerCallback):
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint in a trainer's folder: its state file is written last."""
-    whole = [p.parent for p in folder.glob("checkpoint-*/trainer_state.json")]
+    """The newest whole checkpoint in a trainer's folder: its state file is written last, and not aside."""
+    whole = [p.parent for p in folder.glob("checkpoint-*/trainer_state.json") if _is_json(p)]
     return str(max(whole, key=lambda p: int(p.name.split("-")[1]))) if whole else None
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return True
 
 
 def fine_tune(
@@ -120,7 +130,7 @@ def fine_tune(
         {"input_ids": [*prompt, *response], "labels": [-100] * len(prompt) + list(response)}
         for prompt, response in sequences
     ]
-    arguments = trainer_arguments(folder / "checkpoints", settings, seed)
+    arguments = trainer_arguments(folder / CHECKPOINTS, settings, seed)
     trainer = SFTTrainer(
         model=model,
         args=SFTConfig(**arguments, train_sampling_strategy="group_by_length"),
@@ -130,5 +140,4 @@ def fine_tune(
         optimizers=(make_optimizer(model, settings.optimizer, settings.learning_rate), None),
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints"))
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    trainer.train(resume_from_checkpoint=last_checkpoint(folder / CHECKPOINTS))

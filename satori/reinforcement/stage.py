@@ -4,7 +4,6 @@ Reinforcement learning saves a checkpoint every few steps (models, optimisers, s
 interrupted run goes on from it and gives the same numbers as one that was not interrupted.
 """
 
-import json
 import random
 import shutil
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import torch
 from pydantic import Field
+from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
 from satori.authors.rl_data import ReleasedStates, initial_states_of, read_states, write_rows
@@ -26,7 +26,7 @@ from satori.problems.arithmetic import Split
 from satori.reinforcement.ppo import DivergedError, Learner, PPOSettings, RolloutTokens, train
 from satori.reinforcement.restart_buffer import RestartSettings, RestartState, Start, Trajectory, restart_states
 from satori.reinforcement.rollouts import InitialState, Rollout, StartWeights, collect, draw_states, summarize
-from satori.run_folder import ArtifactError, append_jsonl, read_jsonl, write_jsonl
+from satori.run_folder import CHECKPOINTS, ArtifactError, append_jsonl, forget_after, read_jsonl, write_jsonl
 from satori.sampling import sample_responses
 from satori.stage import StageContext
 from satori.types import Problem, Variant
@@ -196,7 +196,6 @@ def train_round(
         context.task.advance()
         started = time.monotonic()
     save(learner.policy, tokenizer, context.folder)
-    shutil.rmtree(context.folder / "checkpoints", ignore_errors=True)
     last = list(read_jsonl(metrics_file))[-1]
     return f"{settings.steps} steps, validation accuracy {last.get('validation_accuracy', float('nan')):.1%}"
 
@@ -243,7 +242,7 @@ def describe_tokens(row: RolloutTokens, tokenizer: PreTrainedTokenizerBase) -> d
 
 def load_learner(context: StageContext, settings: RLSettings, policy_path: Path) -> tuple[Learner, int]:
     """Models and optimisers at the start of training, or as the last checkpoint left them; and the next step."""
-    whole = sorted((context.folder / "checkpoints").glob("step-??????"))
+    whole = sorted((context.folder / CHECKPOINTS).glob("step-??????"))
     checkpoint = whole[-1] if whole else None
     policy = load_policy(checkpoint / "policy" if checkpoint else policy_path)
     critic = load_reward_model(checkpoint / "critic" if checkpoint else context.artifact("reward_model"))
@@ -261,29 +260,25 @@ def load_learner(context: StageContext, settings: RLSettings, policy_path: Path)
 
 
 def save_checkpoint(folder: Path, learner: Learner, step: int) -> None:
-    """Write a checkpoint aside, rename it, and only then delete the one before: there is always a whole one."""
-    checkpoints = folder / "checkpoints"
+    """Write a checkpoint aside, rename it, and only then delete the one before: there is always a whole one.
+
+    Raises ArtifactError where it cannot be written, as on a full disk.
+    """
+    checkpoints = folder / CHECKPOINTS
     aside = checkpoints / "writing"
     shutil.rmtree(aside, ignore_errors=True)
-    learner.policy.save_pretrained(aside / "policy")
-    learner.critic.save_pretrained(aside / "critic")
-    torch.save(learner.policy_optimizer.state_dict(), aside / "policy_optimizer.pt")
-    torch.save(learner.critic_optimizer.state_dict(), aside / "critic_optimizer.pt")
+    try:
+        learner.policy.save_pretrained(aside / "policy")
+        learner.critic.save_pretrained(aside / "critic")
+        torch.save(learner.policy_optimizer.state_dict(), aside / "policy_optimizer.pt")
+        torch.save(learner.critic_optimizer.state_dict(), aside / "critic_optimizer.pt")
+    except (OSError, RuntimeError, SafetensorError) as error:  # each library has its own way to say "disk full"
+        shutil.rmtree(aside, ignore_errors=True)
+        free = shutil.disk_usage(checkpoints).free
+        raise ArtifactError(
+            f"the checkpoint of step {step} cannot be written to {checkpoints}, where {free / 1e6:.0f} MB are free: "
+            f"{error}. The one before stays; make room, and the same command goes on from it."
+        ) from error
     aside.rename(checkpoints / f"step-{step:06d}")
     for older in sorted(checkpoints.glob("step-??????"))[:-1]:
         shutil.rmtree(older)
-
-
-def forget_after(path: Path, step: int) -> None:
-    """Drop records of steps that will be taken again; a line cut short by a kill goes with them."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            break
-        if record["step"] < step:
-            kept.append(record)
-    write_jsonl(path, kept)

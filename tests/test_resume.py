@@ -1,0 +1,152 @@
+"""Reinforcement learning killed at random moments: nothing lost, nothing half read, the same bits in the end."""
+
+import multiprocessing
+import random
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from test_pipeline import SMALL, finished  # noqa: F401  (a fixture)
+
+from satori.cli import main
+from satori.models import load_policy
+from satori.run_folder import append_jsonl, forget_after, read_jsonl
+
+KILLS, STEPS = 20, 6
+
+
+def arguments(out: Path) -> list[str]:
+    settings = SMALL | {"rl.steps": STEPS, "rl.validate_every": 2}
+    return [
+        "rl",
+        "--recipe",
+        "tiny",
+        "--out",
+        str(out),
+        *(part for k, v in settings.items() for part in (f"--{k}", f"{v}")),
+    ]
+
+
+def train(out: Path) -> None:
+    torch.set_num_threads(1)
+    raise SystemExit(main(arguments(out)))
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Processes that start with everything imported, so that kills fall into the work."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["test_resume", "satori.pipeline"])
+    return context
+
+
+@pytest.fixture
+def before_rl(finished, tmp_path):  # noqa: F811
+    """A run folder with everything that reinforcement learning reads."""
+    out = tmp_path / "run"
+    out.mkdir()
+    for stage in ("base", "synthesis", "format_tuned", "reward_model", "restarts"):
+        shutil.copytree(finished / stage, out / stage)
+    return out
+
+
+def results(out: Path) -> dict[str, object]:
+    """What a round leaves, without its times."""
+    timed = [{k: v for k, v in row.items() if k != "seconds"} for row in read_jsonl(out / "rl_1/metrics.jsonl")]
+    files = ("model.safetensors", "samples.jsonl")
+    return {"metrics": timed} | {name: (out / "rl_1" / name).read_bytes() for name in files}
+
+
+def newest(checkpoints: Path) -> str:
+    return max((path.name for path in checkpoints.glob("step-??????")), default="")
+
+
+def test_killed_at_twenty_random_moments_it_ends_as_if_never_killed(before_rl, processes, tmp_path):
+    whole = tmp_path / "whole"
+    shutil.copytree(before_rl, whole)
+    started = time.monotonic()
+    assert main(arguments(whole)) == 0
+    seconds = time.monotonic() - started
+    rng, kills, moments = random.Random(0), 0, set()
+    checkpoints = before_rl / ".partial/rl_1/checkpoints"
+    while kills < KILLS:
+        saved = newest(checkpoints)
+        process = processes.Process(target=train, args=(before_rl,))
+        process.start()
+        process.join(rng.uniform(0, seconds))
+        kills += process.is_alive()
+        process.kill()
+        process.join()
+        if (before_rl / "rl_1").exists():  # it came to the end between two kills
+            assert results(before_rl) == results(whole)
+            shutil.rmtree(before_rl / "rl_1")
+            continue
+        assert newest(checkpoints) >= saved  # never back behind what was saved
+        for checkpoint in checkpoints.glob("step-??????"):
+            load_policy(checkpoint / "policy")  # whole, whenever the kill fell
+        moments.add((newest(checkpoints), (checkpoints / "writing").exists()))
+    assert len(moments) > 3
+    assert main(arguments(before_rl)) == 0
+    assert results(before_rl) == results(whole)
+    assert not (before_rl / "rl_1/checkpoints").exists()
+
+
+def test_killed_while_a_checkpoint_is_written_it_goes_on_from_the_one_before(before_rl, monkeypatch, tmp_path):
+    class Killed(BaseException):
+        pass
+
+    saved = []
+
+    def save_half(state, path):
+        torch_save(state, path)
+        saved.append(path)
+        if len(saved) == 3:  # of the second checkpoint, the policy's optimiser
+            path.write_bytes(path.read_bytes()[:100])
+            raise Killed
+
+    whole = tmp_path / "whole"
+    shutil.copytree(before_rl, whole)
+    assert main(arguments(whole)) == 0
+    torch_save = torch.save
+    monkeypatch.setattr(torch, "save", save_half)
+    with pytest.raises(Killed):
+        main(arguments(before_rl))
+    monkeypatch.setattr(torch, "save", torch_save)
+    checkpoints = before_rl / ".partial/rl_1/checkpoints"
+    assert sorted(p.name for p in checkpoints.iterdir()) == ["step-000001", "writing"]
+    assert main(arguments(before_rl)) == 0
+    assert results(before_rl) == results(whole)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed")])
+def test_a_full_disk_is_said_clearly_and_the_last_checkpoint_stays(before_rl, monkeypatch, capsys, error):
+    torch_save, saved = torch.save, []
+
+    def no_room(state, path):
+        saved.append(path)
+        if len(saved) > 2:
+            raise error
+        torch_save(state, path)
+
+    monkeypatch.setattr(torch, "save", no_room)
+    assert main(arguments(before_rl)) == 2
+    message = capsys.readouterr().err
+    assert "the checkpoint of step 2 cannot be written" in message
+    assert "MB are free" in message
+    checkpoints = before_rl / ".partial/rl_1/checkpoints"
+    assert [p.name for p in checkpoints.iterdir()] == ["step-000001"]
+    monkeypatch.setattr(torch, "save", torch_save)
+    assert main(arguments(before_rl)) == 0
+
+
+def test_records_of_steps_that_are_taken_again_are_forgotten(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    for step in range(4):
+        append_jsonl(path, {"step": step, "text": "a line\u2028and\x85another"})
+    with path.open("a") as lines:
+        lines.write('{"step": 4, "te')
+    forget_after(path, 3)
+    assert [row["step"] for row in read_jsonl(path)] == [0, 1, 2]
+    forget_after(tmp_path / "none.jsonl", 3)
