@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from satori.coat import TokenizerError
     from satori.engines.base import EngineError
     from satori.engines.server_errors import ServerError
+    from satori.ranks import ElsewhereError, RankError
     from satori.recipe import RecipeError
     from satori.run_folder import ArtifactError
 
@@ -38,12 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ArtifactError,
         BenchmarkError,
         EngineError,
+        RankError,
         RecipeError,
         ServerError,
         TokenizerError,
         UsageError,
     ) as error:
         print(f"satori: {error}", file=sys.stderr)
+        return 2
+    except ElsewhereError:
         return 2
     except KeyboardInterrupt:
         print("\nsatori: interrupted; the same command goes on from here", file=sys.stderr)
@@ -301,7 +305,7 @@ def run_stages(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]
     chosen = [stage for stage in STAGES if options.command in (None, stage.command)]
     if options.command == "rl":
         chosen = [chosen[options.round - 1]]
-    with Display() as display:
+    with Display(quiet=int(os.environ.get("RANK", "0")) > 0) as display:
         run(recipe, out, chosen, options.redo, display)
     return 0
 

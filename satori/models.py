@@ -15,8 +15,10 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from satori import ranks
 from satori.run_folder import ArtifactError
 from satori.scoring import check_padding
+from satori.sharding import full_state, is_sharded
 
 TorchType = Literal["auto", "float32", "bfloat16"]
 
@@ -108,10 +110,13 @@ def load_any_reward_model(name: str, dtype: TorchType = "auto") -> tuple[PreTrai
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
-    """Write a checkpoint that transformers, TRL and vLLM load by its path."""
+    """Write a checkpoint that transformers, TRL and vLLM load by its path; of several ranks the first writes it."""
     check_padding(tokenizer)
-    model.save_pretrained(path)
-    tokenizer.save_pretrained(path)
+    state = full_state(model) if is_sharded(model) else None
+    if ranks.is_first():
+        model.save_pretrained(path, state_dict=state)
+        tokenizer.save_pretrained(path)
+    ranks.meet(f"saving {path.name}")
 
 
 def device() -> torch.device:

@@ -47,6 +47,15 @@ class MuonWithAdamW(torch.optim.Optimizer):
         self.param_groups = [group for part in self.parts for group in part.param_groups]
 
 
+def remembered(optimizer: torch.optim.Optimizer, parameter: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What an optimiser remembers of a parameter, such as its moments; to read and to fill."""
+    for part in optimizer.parts if isinstance(optimizer, MuonWithAdamW) else (optimizer,):
+        if any(parameter is own for group in part.param_groups for own in group["params"]):
+            state: dict[str, torch.Tensor] = part.state[parameter]
+            return state
+    raise ValueError("the optimiser does not have this parameter")
+
+
 def is_layer_matrix(name: str, parameter: torch.nn.Parameter) -> bool:
     """True for the weight matrices of attention and MLP; false for embeddings, heads, norms and biases."""
     return parameter.ndim == 2 and not any(part in name for part in ("embed", "lm_head", "score"))

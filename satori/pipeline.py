@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from transformers import set_seed
 from transformers.utils import logging as transformers_logging
 
-from satori import base_model, distillation, format_tuning, reward_model
+from satori import base_model, distillation, format_tuning, ranks, reward_model
 from satori.config import derive_seed
 from satori.engines.http_client import ConnectionSettings
 from satori.evaluation import stage as evaluation
@@ -22,7 +23,15 @@ from satori.stage import Stage, StageContext
 from satori.synthesis import stage as synthesis
 
 STAGES: tuple[Stage, ...] = (
-    Stage("base", "pretrain", (), ("model", "problems", "pretrain"), base_model.run_stage, "the base model"),
+    Stage(
+        "base",
+        "pretrain",
+        (),
+        ("model", "problems", "pretrain"),
+        base_model.run_stage,
+        "the base model",
+        on_all_ranks=True,
+    ),
     Stage(
         "synthesis",
         "synthesize",
@@ -39,6 +48,7 @@ STAGES: tuple[Stage, ...] = (
         ("seed", "tune"),
         format_tuning.run_stage,
         "format tuning: the base model learns the meta-actions",
+        on_all_ranks=True,
     ),
     Stage(
         "reward_model",
@@ -47,6 +57,7 @@ STAGES: tuple[Stage, ...] = (
         ("seed", "problems", "reward_model"),
         reward_model.run_stage,
         "preference pairs and the outcome reward model",
+        on_all_ranks=True,
     ),
     Stage(
         "restarts",
@@ -55,6 +66,7 @@ STAGES: tuple[Stage, ...] = (
         ("seed", "variant", "problems", "restarts"),
         reinforcement.run_restarts,
         "the restart buffers of Algorithm 1",
+        on_all_ranks=True,
     ),
     Stage(
         "rl_1",
@@ -63,6 +75,7 @@ STAGES: tuple[Stage, ...] = (
         ("seed", "problems", "restarts", "rl"),
         reinforcement.run_round_1,
         "PPO with restart and explore",
+        on_all_ranks=True,
     ),
     Stage(
         "distilled",
@@ -71,6 +84,7 @@ STAGES: tuple[Stage, ...] = (
         ("seed", "problems", "distill"),
         distillation.run_stage,
         "the policy's hardest correct trajectories back into the base model",
+        on_all_ranks=True,
     ),
     Stage(
         "rl_2",
@@ -79,6 +93,7 @@ STAGES: tuple[Stage, ...] = (
         ("seed", "problems", "restarts", "rl_2"),
         reinforcement.run_round_2,
         "PPO, round 2: no restarts, more samples",
+        on_all_ranks=True,
     ),
     Stage(
         "evaluation",
@@ -87,6 +102,7 @@ STAGES: tuple[Stage, ...] = (
         ("problems", "evaluate"),
         evaluation.run_stage,
         "every model on held-out and out-of-domain problems",
+        on_all_ranks=True,
     ),
     Stage(
         "report",
@@ -110,27 +126,36 @@ def run(recipe: Recipe, out: Path, stages: Sequence[Stage], redo: Sequence[str],
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     folder, again = RunFolder(out), _with_followers(redo)
-    with folder.held():
-        for name in again:
-            folder.remove(name)
+    with ranks.joined(recipe.rank_timeout_s), folder.held() if ranks.is_first() else nullcontext():
+        ranks.first_does(lambda: list(map(folder.remove, again)))
         for stage in stages:
             _run_stage(recipe, folder, stage, display)
 
 
 def _run_stage(recipe: Recipe, folder: RunFolder, stage: Stage, display: Display) -> None:
     settings = stage_settings(recipe, stage)
-    inputs = folder.input_fingerprints(stage.name, stage.inputs)
-    _refuse_other_sources(folder, recipe, stage)
     task = display.task(stage.name)
-    if folder.is_complete(stage.name, settings, inputs):
+
+    def prepare() -> tuple[dict[str, str], Path] | None:
+        """What the stage is made from, and the folder to work in; None where it is done."""
+        inputs = folder.input_fingerprints(stage.name, stage.inputs)
+        _refuse_other_sources(folder, recipe, stage)
+        if folder.is_complete(stage.name, settings, inputs):
+            return None
+        write_text(folder.root / "recipe.yaml", dump_recipe(recipe))
+        return inputs, folder.open_partial(stage.name, settings, inputs)
+
+    prepared = ranks.first_does(prepare)
+    if prepared is None:
         task.finish("done before")
         return
-    write_text(folder.root / "recipe.yaml", dump_recipe(recipe))
-    partial = folder.open_partial(stage.name, settings, inputs)
+    inputs, partial = prepared
     started, seed = time.monotonic(), derive_seed(recipe.seed, stage.name)
     set_seed(seed)
-    outcome = stage.run(StageContext(stage.name, recipe, partial, folder, seed, task))
-    folder.commit(stage.name, settings, inputs, time.monotonic() - started)
+    context = StageContext(stage.name, recipe, partial, folder, seed, task)
+    outcome = stage.run(context) if stage.on_all_ranks else ranks.first_does(lambda: stage.run(context))
+    ranks.meet(f"the end of {stage.name}")
+    ranks.first_does(lambda: folder.commit(stage.name, settings, inputs, time.monotonic() - started))
     task.finish(outcome)
 
 

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch.nn.utils import clip_grad_norm_
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from satori import ranks
 from satori.coat import render_prompt
 from satori.config import Settings, derive_seed
 from satori.models import save
@@ -49,8 +50,14 @@ class PretrainSettings(Settings):
 def run_stage(context: StageContext) -> str:
     settings = context.recipe.pretrain
     if not settings.from_scratch:
-        shutil.copytree(SHIPPED_BASE, context.folder, dirs_exist_ok=True)
+        ranks.first_does(lambda: shutil.copytree(SHIPPED_BASE, context.folder, dirs_exist_ok=True))
         return "the shipped base model"
+    return ranks.first_does(lambda: make_from_scratch(context))
+
+
+def make_from_scratch(context: StageContext) -> str:
+    """Build and pretrain the model; small enough for one rank."""
+    settings = context.recipe.pretrain
     tokenizer = build_tokenizer()
     model = build_model(tokenizer, settings.hidden_size, settings.layers, settings.heads, settings.seed)
     context.task.start(settings.steps)

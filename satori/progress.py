@@ -57,8 +57,8 @@ class Task:
 class Display:
     """Context manager that owns the terminal while a run goes on."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
+    def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
+        self.console = console or Console(stderr=True, quiet=quiet)
         self.bars = Progress(
             TextColumn("{task.description:<16}"),
             BarColumn(bar_width=24),
@@ -67,7 +67,7 @@ class Display:
             TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[note]}"),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=quiet or not self.console.is_terminal,
         )
         self._started = time.monotonic()
 

@@ -43,6 +43,8 @@ class Recipe(Settings):
     """`cot` runs the same pipeline without reflect and explore (paper table 3)."""
     threads: int = Field(default=0, ge=0)
     """CPU threads for PyTorch; 0 leaves its own choice."""
+    rank_timeout_s: float = Field(default=1800.0, gt=0)
+    """With several ranks: how long they wait for one that does not answer before the run ends and names it."""
     engine: EngineSettings = EngineSettings()
     model: BaseModelSettings = BaseModelSettings()
     problems: ProblemSettings = ProblemSettings()

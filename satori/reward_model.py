@@ -21,13 +21,12 @@ from trl import RewardConfig, RewardTrainer
 from satori.config import derive_seed
 from satori.engines.base import Sampling
 from satori.models import load_any_reward_model, load_reward_model, load_tokenizer, save
-from satori.optimizers import make_optimizer
 from satori.problems.arithmetic import Split
 from satori.run_folder import CHECKPOINTS, ArtifactError, read_jsonl, write_jsonl, write_text
 from satori.sampling import Response, sample_responses
 from satori.scoring import check_padding, reward_logits
 from satori.stage import StageContext
-from satori.training import OptimizerSettings, ReportCallback, last_checkpoint, trainer_arguments
+from satori.training import OptimizerSettings, OwnOptimizer, ReportCallback, last_checkpoint, trainer_arguments
 from satori.types import Problem
 
 
@@ -51,6 +50,10 @@ class RewardModelSettings(OptimizerSettings):
     checkpoint: str = ""
     """Take this reward model (a checkpoint folder or a hub id, such as Satori-reasoning/Satori-RM-7B), training none;
     RM@k is measured all the same."""
+
+
+class _Training(OwnOptimizer, RewardTrainer):
+    """TRL's."""
 
 
 @dataclass(frozen=True)
@@ -99,13 +102,13 @@ def train(context: StageContext) -> str:
         raise ArtifactError(f"{pairs_file}: no problem had both correct and incorrect responses, nothing to learn from")
     arguments = trainer_arguments(context.folder / CHECKPOINTS, settings, context.seed) | {"save_total_limit": None}
     model = load_reward_model(tuned)
-    trainer = RewardTrainer(
+    trainer = _Training(
+        settings,
         model=model,
         args=RewardConfig(**arguments),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         callbacks=[ReportCallback(context.task, context.folder / "metrics.jsonl")],
-        optimizers=(make_optimizer(model, settings.optimizer, settings.learning_rate), None),
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_checkpoint(context.folder / CHECKPOINTS))

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from satori import ranks
+
 FORMAT = 2
 MANIFEST = "manifest.json"
 CHECKPOINTS = "checkpoints"
@@ -44,32 +46,35 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    """Write records to a file aside and rename it into place."""
-    aside = path.with_name(path.name + ".writing")
-    with aside.open("w", encoding="utf-8", errors=_AS_JSON_ESCAPES) as lines:
-        lines.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    aside.replace(path)
+    """Write records to a file aside and rename it into place: the first rank does, and all see it afterwards."""
+    if ranks.is_first():
+        aside = path.with_name(path.name + ".writing")
+        with aside.open("w", encoding="utf-8", errors=_AS_JSON_ESCAPES) as lines:
+            lines.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        aside.replace(path)
+    ranks.meet(f"writing {path.name}")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file aside and rename it into place."""
-    aside = path.with_name(path.name + ".writing")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+    """Write a text file aside and rename it into place: the first rank does, and all see it afterwards."""
+    if ranks.is_first():
+        aside = path.with_name(path.name + ".writing")
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    ranks.meet(f"writing {path.name}")
 
 
 def append_jsonl(path: Path, record: dict[str, Any]) -> None:
-    """Append one record, such as a step's metrics."""
-    with path.open("a", encoding="utf-8", errors=_AS_JSON_ESCAPES) as lines:
-        lines.write(json.dumps(record, ensure_ascii=False) + "\n")
+    """Append one record, such as a step's metrics: the first rank does, and the others do not wait for it."""
+    if ranks.is_first():
+        with path.open("a", encoding="utf-8", errors=_AS_JSON_ESCAPES) as lines:
+            lines.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
 def forget_after(path: Path, step: int) -> None:
     """Drop records of steps that will be taken again; a line cut short by a kill goes with them."""
-    if not path.exists():
-        return
     kept = []
-    for line in path.read_bytes().split(b"\n"):  # a model may say other ends of lines
+    for line in path.read_bytes().split(b"\n") if path.exists() else ():  # a model may say other ends of lines
         try:
             record = json.loads(line)
         except ValueError:

@@ -1,14 +1,28 @@
 """Sampling a policy on problems, several responses each, graded: pairs, restarts, distillation and RM@8 start here."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from satori import ranks
 from satori.coat import encode_prompt
 from satori.engines.base import Engine, Sampling
-from satori.grading import Grade, grade_all
+from satori.grading import Grade, grade
+from satori.scoring import Tokens
 from satori.types import Completion, FinishReason, Problem
+
+_GRADING_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One sampled response to a prompt, graded."""
+
+    completion: Completion
+    text: str
+    grade: Grade
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,34 @@ def decode_response(tokenizer: PreTrainedTokenizerBase, completion: Completion) 
     return str(tokenizer.decode(list(ids), skip_special_tokens=False))
 
 
+def answer(
+    engine: Engine,
+    tokenizer: PreTrainedTokenizerBase,
+    requests: Sequence[tuple[Tokens, Problem]],
+    sampling: Sampling,
+    seed: int,
+    on_done: Callable[[int, Completion], None] = lambda index, completion: None,
+) -> list[Answer]:
+    """A graded response to each (prompt, problem), in order.
+
+    Finished responses are graded while others are being generated. Of several ranks each samples and grades its share
+    and gets all; ``on_done`` is told of this rank's as they finish.
+    """
+    mine = ranks.share(len(requests))
+    prompts = [requests[i][0] for i in mine]
+    waiting: dict[int, Future[Answer]] = {}
+
+    def judge(completion: Completion, problem: Problem) -> Answer:
+        text = decode_response(tokenizer, completion)
+        return Answer(completion, text, grade(text, problem.answer, problem.form))
+
+    with ThreadPoolExecutor(_GRADING_THREADS) as threads:
+        for index, completion in engine.generate(prompts, sampling, seed, mine.start):
+            waiting[index] = threads.submit(judge, completion, requests[mine[index]][1])
+            on_done(mine[index], completion)
+    return ranks.gather([waiting[i].result() for i in range(len(prompts))])
+
+
 def sample_responses(
     engine: Engine,
     tokenizer: PreTrainedTokenizerBase,
@@ -44,16 +86,16 @@ def sample_responses(
     samples: int,
     sampling: Sampling,
     seed: int,
-    on_done: Callable[[], None] = lambda: None,
+    on_done: Callable[[int], None] = lambda more: None,
 ) -> list[list[Response]]:
-    """``samples`` graded responses for each problem, in order; ``on_done`` is called after each response."""
-    prompts = [tuple(encode_prompt(tokenizer, problem.question)) for problem in problems for _ in range(samples)]
-    found: dict[int, Completion] = {}
-    for index, completion in engine.generate(prompts, sampling, seed):
-        found[index] = completion
-        on_done()
-    asked = [problem for problem in problems for _ in range(samples)]
-    texts = [decode_response(tokenizer, found[i]) for i in range(len(prompts))]
-    grades = grade_all((text, problem.answer, problem.form) for text, problem in zip(texts, asked, strict=True))
-    ordered = [Response(asked[i], prompts[i], found[i], texts[i], grades[i]) for i in range(len(prompts))]
+    """``samples`` graded responses for each problem, in order; ``on_done`` is told how many more are done."""
+    asked = [
+        (tuple(encode_prompt(tokenizer, problem.question)), problem) for problem in problems for _ in range(samples)
+    ]
+    each = ranks.count()  # the others are about as far
+    answers = answer(engine, tokenizer, asked, sampling, seed, lambda index, completion: on_done(each))
+    ordered = [
+        Response(problem, prompt_ids, done.completion, done.text, done.grade)
+        for (prompt_ids, problem), done in zip(asked, answers, strict=True)
+    ]
     return [ordered[i : i + samples] for i in range(0, len(ordered), samples)]

@@ -6,20 +6,26 @@ padding and end token differ; :func:`check_padding` refuses a tokenizer where th
 
 Right padding under a causal mask needs no attention mask: no real token sees a padded one.
 
+With several ranks each computes its share and all get all results; every rank calls with the same sequences.
+
 Legend of shape suffixes: B sequences, T positions, N response tokens of the batch one after another, H hidden.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from satori import ranks
 from satori.head import head_logprobs
+from satori.sharding import in_forward
 
 Tokens = Sequence[int]
 # A sequence as (prompt, response): losses and scores concern the response only.
 PromptResponse = tuple[Tokens, Tokens]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,9 @@ class SequenceBatch:
 
 
 def make_batch(sequences: Sequence[PromptResponse], device: torch.device | str = "cpu") -> SequenceBatch:
-    """Pad sequences into one batch."""
+    """Pad sequences into one batch. Of no sequence: a batch without response tokens, for a rank that has to compute
+    something while others do."""
+    sequences = sequences or [((0,), ())]
     lengths = [len(p) + len(r) for p, r in sequences]
     ids_BT = torch.zeros(len(sequences), max(lengths), dtype=torch.long)
     rows, columns = [], []
@@ -66,6 +74,25 @@ def by_length(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
     return batches
 
 
+def dealt_out(lengths: Sequence[int], token_budget: int, hands: int) -> list[list[list[int]]]:
+    """The batches of :func:`by_length` for several ranks: for each rank as many batches as for any other, the n-th ones
+    of about the same size. A batch may be empty where there are too few sequences; together they hold each index once.
+    """
+    batches = by_length(lengths, token_budget)
+    while len(batches) % hands and any(len(batch) > 1 for batch in batches):
+        work = [lengths[batch[0]] * len(batch) if len(batch) > 1 else 0 for batch in batches]
+        largest = work.index(max(work))
+        half, batch = len(batches[largest]) // 2, batches[largest]
+        batches[largest : largest + 1] = [batch[:half], batch[half:]]
+    batches += [[] for _ in range(-len(batches) % hands)]
+    return [batches[hand::hands] for hand in range(hands)]
+
+
+def my_batches(sequences: Sequence[PromptResponse], token_budget: int) -> list[list[int]]:
+    """This rank's share of the sequences, in batches of similar length: indices. See :func:`dealt_out`."""
+    return dealt_out([len(p) + len(r) for p, r in sequences], token_budget, ranks.count())[ranks.index()]
+
+
 def response_hidden(model: PreTrainedModel, batch: SequenceBatch) -> torch.Tensor:
     """The hidden states that predict the response tokens, (N, H)."""
     hidden_BTH = model.base_model(batch.ids_BT, use_cache=False).last_hidden_state
@@ -76,7 +103,11 @@ def policy_logprobs(
     model: PreTrainedModel, batch: SequenceBatch, temperature: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability of each response token at the sampling temperature, and the entropy there; float32, each (N,)."""
-    return head_logprobs(response_hidden(model, batch), model, batch.targets_N, temperature)
+
+    def compute(model: PreTrainedModel) -> tuple[torch.Tensor, torch.Tensor]:
+        return head_logprobs(response_hidden(model, batch), model, batch.targets_N, temperature)
+
+    return in_forward(model, compute)
 
 
 def scalar_head(model: PreTrainedModel) -> torch.nn.Module:
@@ -88,14 +119,22 @@ def scalar_head(model: PreTrainedModel) -> torch.nn.Module:
 def token_values(critic: PreTrainedModel, batch: SequenceBatch) -> torch.Tensor:
     """The critic's value of the state before each response token, (N,). The critic is a reward model's network, its
     scalar head read at every position."""
-    return scalar_head(critic)(response_hidden(critic, batch)).float()[:, 0]
+
+    def compute(critic: PreTrainedModel) -> torch.Tensor:
+        return scalar_head(critic)(response_hidden(critic, batch)).float()[:, 0]
+
+    return in_forward(critic, compute)
 
 
 def sequence_scores(reward_model: PreTrainedModel, batch: SequenceBatch) -> torch.Tensor:
     """The reward model's logit at the last token of each sequence, (B,)."""
-    hidden_BTH = reward_model.base_model(batch.ids_BT, use_cache=False).last_hidden_state
-    rows_B = torch.arange(len(batch.last_B), device=batch.last_B.device)
-    return scalar_head(reward_model)(hidden_BTH[rows_B, batch.last_B]).float()[:, 0]
+
+    def compute(reward_model: PreTrainedModel) -> torch.Tensor:
+        hidden_BTH = reward_model.base_model(batch.ids_BT, use_cache=False).last_hidden_state
+        rows_B = torch.arange(len(batch.last_B), device=batch.last_B.device)
+        return scalar_head(reward_model)(hidden_BTH[rows_B, batch.last_B]).float()[:, 0]
+
+    return in_forward(reward_model, compute)
 
 
 @torch.no_grad()
@@ -119,12 +158,11 @@ def reward_logits(
     reward_model: PreTrainedModel, sequences: Sequence[PromptResponse], token_budget: int = 16384
 ) -> list[float]:
     """The reward model's logit of each sequence, in order."""
-    scores = [0.0] * len(sequences)
-    for indices in by_length([len(p) + len(r) for p, r in sequences], token_budget):
-        batch = make_batch([sequences[i] for i in indices], reward_model.device)
-        for index, score in zip(indices, sequence_scores(reward_model, batch).tolist(), strict=True):
-            scores[index] = score
-    return scores
+
+    def score(batch: SequenceBatch, indices: Sequence[int]) -> Sequence[float]:
+        return sequence_scores(reward_model, batch).tolist()
+
+    return _each(score, reward_model, sequences, token_budget)
 
 
 def _per_token(
@@ -133,13 +171,29 @@ def _per_token(
     sequences: Sequence[PromptResponse],
     token_budget: int,
 ) -> list[torch.Tensor]:
-    results: list[torch.Tensor] = [torch.empty(0)] * len(sequences)
-    for indices in by_length([len(p) + len(r) for p, r in sequences], token_budget):
+    def split(batch: SequenceBatch, indices: Sequence[int]) -> Sequence[torch.Tensor]:
+        tokens_N = score(batch).cpu()
+        if not indices:
+            return ()
+        pieces = tokens_N.split([len(sequences[i][1]) for i in indices])
+        return [piece.clone() for piece in pieces]  # a view would take its whole batch along to the other ranks
+
+    return _each(split, model, sequences, token_budget)
+
+
+def _each(
+    score: Callable[[SequenceBatch, Sequence[int]], Sequence[T]],
+    model: PreTrainedModel,
+    sequences: Sequence[PromptResponse],
+    token_budget: int,
+) -> list[T]:
+    """What ``score`` says of each sequence, in order. It is given a batch and the indices of its sequences."""
+    found: list[tuple[int, T]] = []
+    for indices in my_batches(sequences, token_budget):
         batch = make_batch([sequences[i] for i in indices], model.device)
-        pieces = score(batch).cpu().split([len(sequences[i][1]) for i in indices])
-        for index, piece in zip(indices, pieces, strict=True):
-            results[index] = piece
-    return results
+        found += zip(indices, score(batch, indices), strict=False)  # an empty share computes one sequence for nothing
+    results = dict(ranks.gather(found))
+    return [results[i] for i in range(len(sequences))]
 
 
 def check_padding(tokenizer: PreTrainedTokenizerBase) -> None:

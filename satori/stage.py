@@ -69,5 +69,7 @@ class Stage:
     run: Callable[[StageContext], str]
     """Does the work; returns the line to show when done."""
     help: str
+    on_all_ranks: bool = False
+    """Whether all ranks run it together; otherwise the first does and the others wait."""
     contents: Callable[["Recipe"], Mapping[str, object]] = lambda recipe: {}
     """What else shapes it: the contents of files that its settings name."""

@@ -1,7 +1,8 @@
 """What the stages that train with TRL share: supervised fine-tuning, resuming, progress and metrics.
 
 The trainers are TRL's; ours are the data, which come as token ids with labels, so that what is trained on is what was
-sampled.
+sampled. With several ranks the trainers shard the model (FSDP2, through accelerate), and a batch is the same examples
+as on one rank.
 """
 
 import json
@@ -9,25 +10,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from pydantic import Field
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
+    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import SFTConfig, SFTTrainer
 
+from satori import ranks
 from satori.config import Settings
 from satori.models import device
 from satori.optimizers import OptimizerKind, make_optimizer
 from satori.precision import Precision, in_bfloat16
 from satori.progress import Task
-from satori.run_folder import CHECKPOINTS, append_jsonl, forget_after
+from satori.run_folder import CHECKPOINTS, ArtifactError, append_jsonl, forget_after
 from satori.scoring import PromptResponse
 
 
@@ -49,13 +54,13 @@ class OptimizerSettings(Settings):
 
 def trainer_arguments(folder: Path, settings: OptimizerSettings, seed: int) -> dict[str, Any]:
     """Arguments that TRL's SFT and reward trainers take alike: cosine decay, a checkpoint an epoch."""
-    micro = min(settings.micro_batch_size, settings.batch_size)
+    micro = largest_divisor(per_rank(settings.batch_size), settings.micro_batch_size)
     return {
         "output_dir": str(folder),
         "learning_rate": settings.learning_rate,
         "num_train_epochs": settings.epochs,
         "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": max(1, settings.batch_size // micro),
+        "gradient_accumulation_steps": per_rank(settings.batch_size) // micro,
         "lr_scheduler_type": "cosine",
         "warmup_steps": settings.warmup_ratio,
         "logging_steps": 10,
@@ -65,12 +70,55 @@ def trainer_arguments(folder: Path, settings: OptimizerSettings, seed: int) -> d
         "seed": seed,
         "use_cpu": device().type == "cpu",  # else transformers refuses bfloat16 there
         "bf16": in_bfloat16(settings.precision),
-        "gradient_checkpointing": device().type == "cuda",
+        **recomputing_activations(),
         "disable_tqdm": True,
         "report_to": [],
         "dataloader_pin_memory": False,
         "max_length": None,
     }
+
+
+def per_rank(batch_size: int) -> int:
+    """A rank's share of a batch. Raises ArtifactError where the shares would differ."""
+    if batch_size % ranks.count():
+        raise ArtifactError(f"batch_size is {batch_size}: {ranks.count()} ranks cannot have equal shares of it")
+    return batch_size // ranks.count()
+
+
+def largest_divisor(number: int, limit: int) -> int:
+    """The largest divisor of a number that is not above the limit."""
+    return next(divisor for divisor in range(min(number, limit), 0, -1) if number % divisor == 0)
+
+
+def recomputing_activations() -> dict[str, Any]:
+    """On a GPU activations are computed again in the backward pass; with several ranks the model is sharded."""
+    on_gpu = device().type == "cuda"
+    if ranks.count() == 1:
+        return {"gradient_checkpointing": on_gpu}
+    return {"fsdp": True, "fsdp_config": {"version": 2, "activation_checkpointing": on_gpu}}
+
+
+class OwnOptimizer(Trainer):
+    """A trainer with the optimiser of the settings. It is made once the model is sharded, not before."""
+
+    def __init__(self, settings: OptimizerSettings, **arguments: Any) -> None:
+        self.settings = settings
+        super().__init__(**arguments)
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        trained = self.model if model is None else model
+        assert trained is not None
+        self.optimizer = make_optimizer(trained, self.settings.optimizer, self.settings.learning_rate)
+        return self.optimizer
+
+
+class _FineTuning(OwnOptimizer, SFTTrainer):
+    """With batches of similar length, the same on any number of ranks."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
+        assert isinstance(self.train_dataset, Dataset)
+        lengths = [len(ids) for ids in self.train_dataset["input_ids"]]
+        return LengthGroupedSampler(self.settings.batch_size, lengths=lengths)
 
 
 class ReportCallback(TrainerCallback):
@@ -131,13 +179,13 @@ def fine_tune(
         for prompt, response in sequences
     ]
     arguments = trainer_arguments(folder / CHECKPOINTS, settings, seed)
-    trainer = SFTTrainer(
+    trainer = _FineTuning(
+        settings,
         model=model,
-        args=SFTConfig(**arguments, train_sampling_strategy="group_by_length"),
+        args=SFTConfig(**arguments),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         callbacks=[ReportCallback(task, folder / "metrics.jsonl")],
-        optimizers=(make_optimizer(model, settings.optimizer, settings.learning_rate), None),
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_checkpoint(folder / CHECKPOINTS))

@@ -26,7 +26,7 @@ class Interrupted:
     def __init__(self, engine, after):
         self.engine, self.after = engine, after
 
-    def generate(self, prompts, sampling, seed):
+    def generate(self, prompts, sampling, seed, first=0):
         for number, found in enumerate(self.engine.generate(prompts, sampling, seed)):
             if number == self.after:
                 raise KeyboardInterrupt
@@ -65,7 +65,7 @@ def test_what_is_saved_is_not_generated_again(engine, tokenizer, tmp_path):
     asked = []
 
     class Counting:
-        def generate(self, prompts, sampling, seed):
+        def generate(self, prompts, sampling, seed, first=0):
             asked.extend(prompts)
             return engine.generate(prompts, sampling, seed)
 

@@ -203,7 +203,7 @@ class OneAnswer:
     def __init__(self, token_ids):
         self.token_ids = tuple(token_ids)
 
-    def generate(self, prompts, sampling, seed):
+    def generate(self, prompts, sampling, seed, first=0):
         for index in range(len(prompts)):
             yield index, Completion(self.token_ids, FinishReason.STOP)
 

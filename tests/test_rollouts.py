@@ -191,7 +191,7 @@ def test_the_reward_model_scores_context_and_sampled_ids(tokenizer, monkeypatch)
 
 def test_rollouts_come_in_the_order_of_their_states(tokenizer):
     class Backwards(ScriptedEngine):
-        def generate(self, prompts, sampling, seed):
+        def generate(self, prompts, sampling, seed, first=0):
             return reversed(list(super().generate(prompts, sampling, seed)))
 
     answers = {(1,): "\\boxed{5}", (2,): "\\boxed{6}"}

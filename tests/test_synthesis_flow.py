@@ -184,7 +184,7 @@ class CountingEngine:
     def __init__(self, seconds=0.0, fail=False):
         self.batches, self.seconds, self.fail, self.now, self.peak = [], seconds, fail, 0, 0
 
-    def generate(self, prompts, sampling, seed):
+    def generate(self, prompts, sampling, seed, first=0):
         self.batches.append(([tuple(p) for p in prompts], sampling, seed))
         self.now += 1
         self.peak = max(self.peak, self.now)

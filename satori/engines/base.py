@@ -31,11 +31,13 @@ class Engine(Protocol):
     """Samples completions for prompts."""
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int, first: int = 0
     ) -> Iterator[tuple[int, Completion]]:
         """Yield (index of the prompt, completion) as completions finish, each prompt once.
 
-        The same prompts, settings, seed and weights give the same completions.
+        The same prompts, settings, seed and weights give the same completions. What is random in a response comes from
+        the seed and its number: ``first`` for the first prompt, so that a part of many prompts is sampled as in the
+        whole.
         """
         ...
 

@@ -14,6 +14,7 @@ from satori.engines.stopping import stop_ids
 from satori.engines.torch_engine import TorchEngine
 from satori.engines.vllm_engine import VllmEngine, VllmSettings
 from satori.models import context_length, load_policy, load_tokenizer
+from satori.sharding import is_sharded
 
 
 class EngineKind(StrEnum):
@@ -51,9 +52,12 @@ def open_engine(
     """
     tokenizer = load_tokenizer(checkpoint)
     if settings.kind is EngineKind.TORCH:
-        live = load_policy(checkpoint) if model is None else model
+        live = load_policy(checkpoint) if model is None or is_sharded(model) else model
         first, *others = stop_ids(live.generation_config, tokenizer)
-        yield TorchEngine(live, first, settings.rows, others)
+        sampler = TorchEngine(live, first, settings.rows, others)
+        if model is not None:
+            sampler.update_weights(model)
+        yield sampler
         return
     saved = GenerationConfig.from_pretrained(checkpoint) if (checkpoint / "generation_config.json").exists() else None
     first, *others = stop_ids(saved, tokenizer)

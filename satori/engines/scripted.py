@@ -16,7 +16,7 @@ class ScriptedEngine:
         self.script, self.eos_token_id = script, eos_token_id
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int, first: int = 0
     ) -> Iterator[tuple[int, Completion]]:
         for index, prompt in enumerate(prompts):
             ids = (*self.script(tuple(prompt)), self.eos_token_id)

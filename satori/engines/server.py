@@ -152,14 +152,14 @@ class ServerEngine(Server):
         self.stop_ids = tuple(dict.fromkeys((self.eos_token_id, *also_stop)))
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int, first: int = 0
     ) -> Iterator[tuple[int, Completion]]:
         """See :class:`satori.engines.base.Engine`. Raises ServerError, and ValueError for a prompt that is empty or, in
         the chat form, not one user turn."""
         for index, prompt in enumerate(prompts):
             if not prompt:
                 raise ValueError(f"prompt {index} is empty")
-        with closing(answers(self.settings, self.traffic, self._calls(prompts, sampling, seed))) as replies:
+        with closing(answers(self.settings, self.traffic, self._calls(prompts, sampling, seed, first))) as replies:
             for index, reply in replies:
                 if isinstance(reply, ServerError):
                     raise reply
@@ -174,7 +174,9 @@ class ServerEngine(Server):
             for piece in pieces:
                 yield Piece(tuple(i for i in piece.token_ids if i not in self.stop_ids), piece.text)
 
-    def _calls(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int) -> list[Call[Reply]]:
+    def _calls(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int, first: int = 0
+    ) -> list[Call[Reply]]:
         api = self.settings.api
         turn = UserTurn(self.tokenizer) if api is ApiForm.CHAT else None
         path = "/chat/completions" if turn else "/completions"
@@ -187,7 +189,7 @@ class ServerEngine(Server):
                 asked = {"prompt": decode(self.tokenizer, prompt)}
             else:
                 asked = {"prompt": list(prompt)}
-            body = self._body(sampling, _request_seed(seed, index), **asked, **self._exactly())
+            body = self._body(sampling, _request_seed(seed, first + index), **asked, **self._exactly())
             calls.append(self._call(path, body, len(prompt)))
         return calls
 

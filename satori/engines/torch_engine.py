@@ -24,6 +24,7 @@ from transformers.masking_utils import sdpa_mask
 from satori.config import derive_seed
 from satori.engines.base import EngineError, Piece, Sampling
 from satori.head import head_logits
+from satori.sharding import copy_parameters, is_sharded
 from satori.types import Completion, FinishReason
 
 _GROWTH = 64  # the cache grows by at least so many positions at a time
@@ -140,12 +141,14 @@ class _Rows:
         places = [place for place, index in enumerate(self.indices) if index is not None]
         return torch.tensor(places, device=self.cached_R.device)
 
-    def start(self, places: Sequence[int], indices: Sequence[int], lengths: Sequence[int], seed: int) -> None:
+    def start(
+        self, places: Sequence[int], indices: Sequence[int], lengths: Sequence[int], seed: int, first: int
+    ) -> None:
         """Put prompts of these lengths into free rows."""
         for place, index, length in zip(places, indices, lengths, strict=True):
             self.indices[place] = index
             self.cached_R[place], self.taken_R[place] = length, 0
-            self.uniforms_RT[place] = uniforms(derive_seed(seed, "request", index), self.uniforms_RT.shape[1])
+            self.uniforms_RT[place] = uniforms(derive_seed(seed, "request", first + index), self.uniforms_RT.shape[1])
 
     def take(
         self, active_R: torch.Tensor, tokens_R: torch.Tensor, logprobs_R: torch.Tensor, stop_ids: torch.Tensor
@@ -200,20 +203,24 @@ class TorchEngine:
         self._stop_ids = torch.tensor(sorted(self.stop_ids), device=model.device)
 
     def update_weights(self, model: PreTrainedModel) -> None:
-        """See :class:`satori.engines.base.PolicyEngine`: the live model is sampled anyway."""
-        self.model = model
+        """See :class:`satori.engines.base.PolicyEngine`: the live model is sampled anyway; of a sharded one a whole
+        copy."""
+        if is_sharded(model):
+            copy_parameters(model, self.model)
+        else:
+            self.model = model
 
     def sleep(self) -> None:
         """Nothing to give up: the cache lives no longer than a call of ``generate``."""
 
     @torch.inference_mode()
     def generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int, first: int = 0
     ) -> Iterator[tuple[int, Completion]]:
         """See :class:`satori.engines.base.Engine`. Raises EngineError for an empty prompt or one too long."""
         self._check(prompts, sampling)
         with self._sampling_mode():
-            yield from self._generate(prompts, sampling, seed)
+            yield from self._generate(prompts, sampling, seed, first)
 
     @torch.inference_mode()
     def stream(self, prompt: Sequence[int], sampling: Sampling, seed: int) -> Generator[Piece, None, None]:
@@ -256,7 +263,7 @@ class TorchEngine:
                 )
 
     def _generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int, first: int = 0
     ) -> Iterator[tuple[int, Completion]]:
         # Neighbours of equal length prefill together, and equal prompts stand next to each other.
         waiting = deque(sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), list(prompts[i]))))
@@ -269,7 +276,7 @@ class TorchEngine:
             if waiting and len(free) >= min(len(waiting), max(1, len(rows) // 8)):
                 batch = [waiting.popleft() for _ in range(min(len(free), len(waiting)))]
                 places = free[: len(batch)]
-                rows.start(places, batch, [len(prompts[i]) for i in batch], seed)
+                rows.start(places, batch, [len(prompts[i]) for i in batch], seed, first)
                 logits_RV = self._prefill(cache, [prompts[i] for i in batch], places)
                 active_R = torch.tensor(places, device=logits_RV.device)
             elif len(free) == len(rows):

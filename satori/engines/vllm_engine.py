@@ -110,7 +110,7 @@ class VllmEngine:
                 raise EngineError(f"vLLM cannot run {checkpoint}: {error}") from error
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int, first: int = 0
     ) -> Iterator[tuple[int, Completion]]:
         """See :class:`satori.engines.base.Engine`. Raises EngineError for an empty prompt or one too long, and while
         another call is neither finished nor closed."""
@@ -119,7 +119,7 @@ class VllmEngine:
         call, waiting = next(self._calls), {}
         try:
             for index, prompt in enumerate(prompts):
-                parameters = self._parameters(sampling, derive_seed(seed, "request", index))
+                parameters = self._parameters(sampling, derive_seed(seed, "request", first + index))
                 waiting[f"{call}-{index}"] = index
                 engine.add_request(f"{call}-{index}", {"prompt_token_ids": list(prompt)}, parameters)
             while waiting:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from satori import ranks
 from satori.coat import encode_prompt
 from satori.config import derive_seed
 from satori.engines.base import Engine, Sampling
@@ -55,12 +56,13 @@ def respond(
 ) -> list[EvaluatedResponse]:
     """``samples`` responses to each (set name, problem), graded, in order; ``path`` holds what is done so far.
 
-    ``on_done`` is told how many more are done; first, how many were saved before. A prompt that leaves no room for
-    ``max_new_tokens`` in a context of ``context_length`` tokens gets an empty unfinished response. Raises ArtifactError
-    for a broken file.
+    ``on_done`` is told how many more are done, of several ranks by this one; first, how many were saved before. A
+    prompt that leaves no room for ``max_new_tokens`` in a context of ``context_length`` tokens gets an empty unfinished
+    response. Raises ArtifactError for a broken file.
     """
     wanted = [Asked(name, problem, sample) for name, problem in problems for sample in range(samples)]
-    saved = {record_key(record): record for record in recover(path)}
+    saved = ranks.first_does(lambda: {record_key(record): record for record in recover_all(path)})
+    before, own = set(saved), path if ranks.is_first() else path.with_suffix(f".{ranks.index()}.part")
     if strange := sorted(saved.keys() - {asked.key for asked in wanted}):
         raise ArtifactError(f"{path} has a response to {strange[0]}, which is not asked for; use another folder")
     on_done(len(saved))
@@ -71,11 +73,13 @@ def respond(
                 engine, tokenizer, wanted, set(saved), sampling, seed, context_length
             ):
                 graded.append(threads.submit(evaluate, tokenizer, asked, completion))
-                graded = _save_finished(graded, path, saved, on_done, wait=False)
+                graded = _save_finished(graded, own, saved, on_done, wait=False)
         finally:  # also when interrupted: what is generated is kept
-            _save_finished(graded, path, saved, on_done, wait=True)
+            _save_finished(graded, own, saved, on_done, wait=True)
+    saved |= {record_key(record): record for record in ranks.gather([r for k, r in saved.items() if k not in before])}
     ordered = [saved[asked.key] for asked in wanted]
     write_jsonl(path, map(to_row, ordered))
+    own.unlink() if own != path and own.exists() else None
     return ordered
 
 
@@ -88,7 +92,7 @@ def _completions(
     seed: int,
     context_length: int | None,
 ) -> Iterator[tuple[Asked, Completion]]:
-    """Completions of what is not saved yet, as they finish."""
+    """This rank's completions of what is not saved yet, as they finish."""
     greedy = sampling.temperature == 0
     size = len(wanted) if greedy else _CHUNK
     for number, start in enumerate(range(0, len(wanted), max(1, size))):
@@ -102,11 +106,13 @@ def _completions(
         for i in sorted(set(range(len(chunk))) - set(fitting)):
             if chunk[i].key not in saved:
                 yield chunk[i], Completion((), FinishReason.LENGTH)
+        mine = ranks.share(len(fitting))
+        shared = [fitting[i] for i in mine]
         for i, completion in engine.generate(
-            [prompts[i] for i in fitting], sampling, derive_seed(seed, "responses", number)
+            [prompts[i] for i in shared], sampling, derive_seed(seed, "responses", number), mine.start
         ):
-            if chunk[fitting[i]].key not in saved:
-                yield chunk[fitting[i]], completion
+            if chunk[shared[i]].key not in saved:
+                yield chunk[shared[i]], completion
 
 
 def _save_finished(
@@ -121,7 +127,8 @@ def _save_finished(
     for future in graded:
         if wait or future.done():
             record = future.result()
-            append_jsonl(path, to_row(record))
+            with ranks.alone():  # each rank has a file of its own
+                append_jsonl(path, to_row(record))
             saved[record_key(record)] = record
             on_done(1)
         else:
@@ -177,6 +184,17 @@ def recover(path: Path) -> list[EvaluatedResponse]:
         with path.open("r+b") as file:
             file.truncate(len(whole))
     return read_responses(path)
+
+
+def recover_all(path: Path) -> list[EvaluatedResponse]:
+    """The responses of a file, and those that other ranks of an interrupted run left beside it."""
+    parts = sorted(path.parent.glob(f"{path.stem}.*.part"))
+    records = [record for part in (path, *parts) for record in recover(part)]
+    if parts:
+        write_jsonl(path, map(to_row, records))
+        for part in parts:
+            part.unlink()
+    return records
 
 
 def regrade(records: Sequence[EvaluatedResponse]) -> list[EvaluatedResponse]:

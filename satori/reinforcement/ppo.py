@@ -2,7 +2,9 @@
 
 The policy starts from the format-tuned model, the critic from the outcome reward model. Everything random in a step
 is drawn from a seed made of the run's seed and the step's number, so a resumed run repeats the uninterrupted one.
-What it leaves out: a reference model (the paper's KL coefficient is 0), and several ranks.
+With several ranks each computes its share of every optimiser step; batches, whitening and token means are those of all
+together, so the result is that of one rank up to rounding. What it leaves out: a reference model (the paper's KL
+coefficient is 0).
 
 Legend of shape suffixes: B responses, T response tokens, N response tokens of a batch one after another.
 """
@@ -15,17 +17,18 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch.nn.utils import clip_grad_norm_
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
+from satori import ranks
 from satori.config import Settings, derive_seed
 from satori.optimizers import OptimizerKind
 from satori.precision import Precision, autocast
 from satori.reinforcement.advantages import gae, grpo, rloo, whiten
 from satori.reinforcement.losses import importance_weights, k3, policy_loss, value_loss
 from satori.reinforcement.rollouts import InitialState, Rollout
-from satori.scoring import by_length, make_batch, policy_logprobs, response_values, token_logprobs, token_values
+from satori.scoring import make_batch, my_batches, policy_logprobs, response_values, token_logprobs, token_values
+from satori.sharding import clip_gradients
 
 
 class PPOSettings(Settings):
@@ -70,6 +73,10 @@ class Learner:
     critic: PreTrainedModel
     policy_optimizer: torch.optim.Optimizer
     critic_optimizer: torch.optim.Optimizer
+
+    def parts(self) -> dict[str, tuple[PreTrainedModel, torch.optim.Optimizer]]:
+        """What a checkpoint holds."""
+        return {"policy": (self.policy, self.policy_optimizer), "critic": (self.critic, self.critic_optimizer)}
 
 
 @dataclass(frozen=True)
@@ -221,7 +228,7 @@ def update(
             except FloatingPointError as error:
                 raise DivergedError(f"step {step}: {error}", [experience.tokens_of(i) for i in indices]) from error
             tokens_seen += tokens
-    metrics = {name: value / tokens_seen for name, value in sums.items()}
+    metrics = {name: value / tokens_seen for name, value in ranks.total(sums).items()}
     metrics["policy_grad_norm"] = sum(n[0] for n in norms) / len(norms)
     metrics["critic_grad_norm"] = sum(n[1] for n in norms) / len(norms)
     metrics["explained_variance"] = explained_variance(experience)
@@ -236,10 +243,10 @@ def _accumulate(
     temperature: float,
     tokens: float,
 ) -> dict[str, float]:
-    """Gradients of one optimiser step, micro-batch by micro-batch; returns sums over tokens."""
+    """Gradients of one optimiser step, micro-batch by micro-batch; returns this rank's sums over tokens."""
     sums = dict.fromkeys(("policy_loss", "value_loss", "kl", "clip_fraction", "entropy"), 0.0)
     sequences = [experience.rollouts[i].sequence for i in indices]
-    for micro in by_length([len(p) + len(r) for p, r in sequences], settings.tokens_per_micro_batch):
+    for micro in my_batches(sequences, settings.tokens_per_micro_batch):
         batch = make_batch([sequences[i] for i in micro], learner.policy.device)
         rows = [indices[i] for i in micro]
         old = sampled_tokens(experience, rows, learner.policy.device)
@@ -292,7 +299,7 @@ def _optimizer_step(learner: Learner, settings: PPOSettings, policy: bool) -> tu
     """
     norms = {}
     for name, model in (("policy", learner.policy), ("critic", learner.critic)):
-        norms[name] = float(clip_grad_norm_(model.parameters(), settings.max_grad_norm))
+        norms[name] = clip_gradients(model, settings.max_grad_norm)
         if not math.isfinite(norms[name]):
             raise FloatingPointError(f"the gradient norm of the {name} is {norms[name]}")
     if policy:

@@ -7,18 +7,20 @@ stands in a restart prefix pays nothing.
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pydantic import Field
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from satori import ranks
 from satori.coat import count_actions
 from satori.config import Settings
-from satori.engines.base import Engine, Sampling, generate_all
-from satori.grading import Grade, grade_all
+from satori.engines.base import Engine, Sampling
+from satori.grading import Grade
 from satori.reinforcement.restart_buffer import Start
 from satori.reinforcement.rewards import Outcome, RewardBreakdown, reward
-from satori.sampling import decode_response
+from satori.sampling import answer
 from satori.scoring import PromptResponse, reward_logits
 from satori.types import Completion, FinishReason, Problem
 
@@ -91,24 +93,70 @@ def collect(
 ) -> list[Rollout]:
     """One response from each initial state, rewarded. Without a reward model the preference bonus is 0.
 
-    The reward model reads at most ``token_budget`` tokens at a time.
+    Finished responses are graded and scored while others are being generated; of several ranks each does its share,
+    and the scoring is done once all have sampled. The reward model reads at most ``token_budget`` tokens at a time.
     """
-    contexts = [(*s.prompt_ids, *s.prefix_ids) for s in states]
-    completions = generate_all(engine, contexts, sampling, seed)
-    texts = [decode_response(tokenizer, completion) for completion in completions]
-    logits: Sequence[float | None] = [None] * len(states)
-    if reward_model is not None:
-        logits = reward_logits(
-            reward_model, [(c, done.token_ids) for c, done in zip(contexts, completions, strict=True)], token_budget
-        )
+    requests = [((*s.prompt_ids, *s.prefix_ids), s.problem) for s in states]
+    with Scoring(reward_model, token_budget) as scoring:
+
+        def finished(index: int, completion: Completion) -> None:
+            scoring.add(index, (requests[index][0], completion.token_ids))
+
+        answers = answer(engine, tokenizer, requests, sampling, seed, finished)
+        sequences = [(context, a.completion.token_ids) for (context, _), a in zip(requests, answers, strict=True)]
+        logits = scoring.finish(sequences)
     rollouts = []
-    grades = grade_all((text, s.problem.answer, s.problem.form) for text, s in zip(texts, states, strict=True))
-    for state, completion, text, logit, grade in zip(states, completions, texts, logits, grades, strict=True):
-        outcome = judge(completion, grade)
-        rollouts.append(
-            Rollout(state, completion, text, outcome, reward(state.start, outcome, logit, reflection_bonus))
-        )
+    for state, done, logit in zip(states, answers, logits, strict=True):
+        outcome = judge(done.completion, done.grade)
+        breakdown = reward(state.start, outcome, logit, reflection_bonus)
+        rollouts.append(Rollout(state, done.completion, done.text, outcome, breakdown))
     return rollouts
+
+
+class Scoring:
+    """The reward model's logits of responses, computed beside the sampling as soon as there is enough to compute.
+
+    A sharded reward model computes on all ranks together, so with several ranks it waits until all are done.
+    """
+
+    def __init__(self, reward_model: PreTrainedModel | None, token_budget: int) -> None:
+        self._model, self._budget = reward_model, token_budget
+        self._thread = ThreadPoolExecutor(1)
+        self._waiting: dict[int, PromptResponse] = {}
+        self._scored: list[tuple[list[int], Future[list[float]]]] = []
+
+    def add(self, index: int, sequence: PromptResponse) -> None:
+        """A response that is finished, and its number."""
+        if self._model is None or ranks.count() > 1:
+            return
+        self._waiting[index] = sequence
+        longest = max(len(p) + len(r) for p, r in self._waiting.values())
+        if longest * len(self._waiting) >= self._budget:
+            self._score()
+
+    def finish(self, sequences: Sequence[PromptResponse]) -> Sequence[float | None]:
+        """The logits of all responses, in order; None for each where there is no reward model."""
+        if self._model is None:
+            return [None] * len(sequences)
+        if ranks.count() > 1:
+            return reward_logits(self._model, sequences, self._budget)
+        self._score()
+        logits: dict[int, float] = {}
+        for indices, scores in self._scored:
+            logits |= zip(indices, scores.result(), strict=True)
+        return [logits[i] for i in range(len(sequences))]
+
+    def _score(self) -> None:
+        if self._model is not None and self._waiting:
+            indices, sequences = list(self._waiting), list(self._waiting.values())
+            self._scored.append((indices, self._thread.submit(reward_logits, self._model, sequences, self._budget)))
+            self._waiting.clear()
+
+    def __enter__(self) -> "Scoring":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
 
 
 def summarize(rollouts: Sequence[Rollout]) -> dict[str, float]:

@@ -11,23 +11,25 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-import torch
 from pydantic import Field
-from safetensors import SafetensorError
+from torch.distributed.checkpoint.api import CheckpointException
 from transformers import PreTrainedTokenizerBase
 
+from satori import ranks
 from satori.authors.rl_data import ReleasedStates, initial_states_of, read_states, write_rows
 from satori.coat import encode_prompt, meta_action_ids
 from satori.config import derive_seed
 from satori.engines.base import PolicyEngine, Sampling
 from satori.models import load_policy, load_reward_model, load_tokenizer, save
 from satori.optimizers import make_optimizer
+from satori.precision import in_bfloat16
 from satori.problems.arithmetic import Split
 from satori.reinforcement.ppo import DivergedError, Learner, PPOSettings, RolloutTokens, train
 from satori.reinforcement.restart_buffer import RestartSettings, RestartState, Start, Trajectory, restart_states
 from satori.reinforcement.rollouts import InitialState, Rollout, StartWeights, collect, draw_states, summarize
 from satori.run_folder import CHECKPOINTS, ArtifactError, append_jsonl, forget_after, read_jsonl, write_jsonl
 from satori.sampling import sample_responses
+from satori.sharding import load_state, save_state, shard
 from satori.stage import StageContext
 from satori.types import Problem, Variant
 
@@ -155,7 +157,7 @@ def train_round(
     tokenizer: PreTrainedTokenizerBase,
 ) -> str:
     """The loop of a round, from step ``first`` on, with metrics, samples, validation and checkpoints."""
-    reward_model = load_reward_model(context.artifact("reward_model")) if settings.use_reward_model else None
+    reward_model = shard(load_reward_model(context.artifact("reward_model"))) if settings.use_reward_model else None
     sampling = Sampling(temperature=settings.temperature, max_new_tokens=settings.max_new_tokens)
     states = initial_states(context)
     validation = list(islice(context.problems(Split.VALIDATION, 0), settings.validation_problems))
@@ -196,8 +198,7 @@ def train_round(
         context.task.advance()
         started = time.monotonic()
     save(learner.policy, tokenizer, context.folder)
-    last = list(read_jsonl(metrics_file))[-1]
-    return f"{settings.steps} steps, validation accuracy {last.get('validation_accuracy', float('nan')):.1%}"
+    return f"{settings.steps} steps, validation accuracy {metrics.get('validation_accuracy', float('nan')):.1%}"
 
 
 def initial_states(context: StageContext) -> Mapping[Start, Sequence[InitialState]]:
@@ -243,42 +244,42 @@ def describe_tokens(row: RolloutTokens, tokenizer: PreTrainedTokenizerBase) -> d
 def load_learner(context: StageContext, settings: RLSettings, policy_path: Path) -> tuple[Learner, int]:
     """Models and optimisers at the start of training, or as the last checkpoint left them; and the next step."""
     whole = sorted((context.folder / CHECKPOINTS).glob("step-??????"))
-    checkpoint = whole[-1] if whole else None
-    policy = load_policy(checkpoint / "policy" if checkpoint else policy_path)
-    critic = load_reward_model(checkpoint / "critic" if checkpoint else context.artifact("reward_model"))
+    half = in_bfloat16(settings.precision)
+    policy = shard(load_policy(policy_path), half)
+    critic = shard(load_reward_model(context.artifact("reward_model")), half)
     learner = Learner(
         policy,
         critic,
         make_optimizer(policy, settings.optimizer, settings.actor_lr),
         make_optimizer(critic, settings.optimizer, settings.critic_lr),
     )
-    if checkpoint is None:
+    if not whole:
         return learner, 0
-    learner.policy_optimizer.load_state_dict(torch.load(checkpoint / "policy_optimizer.pt", weights_only=True))
-    learner.critic_optimizer.load_state_dict(torch.load(checkpoint / "critic_optimizer.pt", weights_only=True))
-    return learner, int(checkpoint.name.removeprefix("step-"))
+    load_state(whole[-1], learner.parts())
+    return learner, int(whole[-1].name.removeprefix("step-"))
 
 
 def save_checkpoint(folder: Path, learner: Learner, step: int) -> None:
     """Write a checkpoint aside, rename it, and only then delete the one before: there is always a whole one.
 
-    Raises ArtifactError where it cannot be written, as on a full disk.
+    Each rank writes its part. Raises ArtifactError where it cannot be written, as on a full disk.
     """
     checkpoints = folder / CHECKPOINTS
     aside = checkpoints / "writing"
-    shutil.rmtree(aside, ignore_errors=True)
+    ranks.first_does(lambda: shutil.rmtree(aside, ignore_errors=True))
     try:
-        learner.policy.save_pretrained(aside / "policy")
-        learner.critic.save_pretrained(aside / "critic")
-        torch.save(learner.policy_optimizer.state_dict(), aside / "policy_optimizer.pt")
-        torch.save(learner.critic_optimizer.state_dict(), aside / "critic_optimizer.pt")
-    except (OSError, RuntimeError, SafetensorError) as error:  # each library has its own way to say "disk full"
-        shutil.rmtree(aside, ignore_errors=True)
-        free = shutil.disk_usage(checkpoints).free
+        save_state(aside, learner.parts())
+    except (OSError, CheckpointException) as error:
+        free = shutil.disk_usage(folder).free
+        ranks.first_does(lambda: shutil.rmtree(aside, ignore_errors=True))
         raise ArtifactError(
             f"the checkpoint of step {step} cannot be written to {checkpoints}, where {free / 1e6:.0f} MB are free: "
             f"{error}. The one before stays; make room, and the same command goes on from it."
         ) from error
-    aside.rename(checkpoints / f"step-{step:06d}")
+    ranks.first_does(lambda: _put_in_place(checkpoints, step))
+
+
+def _put_in_place(checkpoints: Path, step: int) -> None:
+    (checkpoints / "writing").rename(checkpoints / f"step-{step:06d}")
     for older in sorted(checkpoints.glob("step-??????"))[:-1]:
         shutil.rmtree(older)
