@@ -100,7 +100,8 @@ def train(context: StageContext) -> str:
     ]
     if not rows:
         raise ArtifactError(f"{pairs_file}: no problem had both correct and incorrect responses, nothing to learn from")
-    arguments = trainer_arguments(context.folder / CHECKPOINTS, settings, context.seed) | {"save_total_limit": None}
+    arguments = trainer_arguments(context.folder / CHECKPOINTS, settings, context.seed, len(rows))
+    arguments |= {"save_total_limit": None}  # the best is chosen in the end
     model = load_reward_model(tuned)
     trainer = _Training(
         settings,

@@ -121,7 +121,7 @@ def token_values(critic: PreTrainedModel, batch: SequenceBatch) -> torch.Tensor:
     scalar head read at every position."""
 
     def compute(critic: PreTrainedModel) -> torch.Tensor:
-        return scalar_head(critic)(response_hidden(critic, batch)).float()[:, 0]
+        return scalar_head(critic)(response_hidden(critic, batch)).float().sum(-1)  # of one number: no view
 
     return in_forward(critic, compute)
 
@@ -132,7 +132,7 @@ def sequence_scores(reward_model: PreTrainedModel, batch: SequenceBatch) -> torc
     def compute(reward_model: PreTrainedModel) -> torch.Tensor:
         hidden_BTH = reward_model.base_model(batch.ids_BT, use_cache=False).last_hidden_state
         rows_B = torch.arange(len(batch.last_B), device=batch.last_B.device)
-        return scalar_head(reward_model)(hidden_BTH[rows_B, batch.last_B]).float()[:, 0]
+        return scalar_head(reward_model)(hidden_BTH[rows_B, batch.last_B]).float().sum(-1)
 
     return in_forward(reward_model, compute)
 

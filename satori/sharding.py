@@ -84,13 +84,13 @@ def copy_parameters(source: PreTrainedModel, target: PreTrainedModel) -> None:
 
 
 def full_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """All parameters and saved buffers of a model on the first rank's CPU; empty on the others."""
-    state = {}
-    for name, tensor in model.state_dict().items():
-        whole = _whole(tensor)
+    """All parameters and saved buffers of a model on the first rank's CPU, a tied matrix once; empty on the others."""
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    state = {name: tensor for name, tensor in model.state_dict().items() if name not in parameters}
+    for name, whole in full_parameters(model):
         if ranks.is_first():
             state[name] = whole.cpu()
-    return state
+    return state if ranks.is_first() else {}
 
 
 def clip_gradients(model: PreTrainedModel, limit: float) -> float:

@@ -52,15 +52,20 @@ class OptimizerSettings(Settings):
     """`float32`, `bfloat16` (autocast), or `auto`: bfloat16 on a GPU."""
 
 
-def trainer_arguments(folder: Path, settings: OptimizerSettings, seed: int) -> dict[str, Any]:
-    """Arguments that TRL's SFT and reward trainers take alike: cosine decay, a checkpoint an epoch."""
-    micro = largest_divisor(per_rank(settings.batch_size), settings.micro_batch_size)
+def trainer_arguments(folder: Path, settings: OptimizerSettings, seed: int, examples: int) -> dict[str, Any]:
+    """Arguments that TRL's SFT and reward trainers take alike: cosine decay, a checkpoint an epoch.
+
+    Every batch is a full one: what is left over in an epoch is left out of it, other examples in each.
+    """
+    own = batch_size(settings, examples) // ranks.count()
+    micro = largest_divisor(own, settings.micro_batch_size)
     return {
         "output_dir": str(folder),
         "learning_rate": settings.learning_rate,
         "num_train_epochs": settings.epochs,
         "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": per_rank(settings.batch_size) // micro,
+        "gradient_accumulation_steps": own // micro,
+        "dataloader_drop_last": True,
         "lr_scheduler_type": "cosine",
         "warmup_steps": settings.warmup_ratio,
         "logging_steps": 10,
@@ -78,11 +83,19 @@ def trainer_arguments(folder: Path, settings: OptimizerSettings, seed: int) -> d
     }
 
 
-def per_rank(batch_size: int) -> int:
-    """A rank's share of a batch. Raises ArtifactError where the shares would differ."""
-    if batch_size % ranks.count():
-        raise ArtifactError(f"batch_size is {batch_size}: {ranks.count()} ranks cannot have equal shares of it")
-    return batch_size // ranks.count()
+def batch_size(settings: OptimizerSettings, examples: int) -> int:
+    """Examples in a batch, of all ranks together: fewer than the settings say where there are not so many.
+
+    Raises ArtifactError where the ranks cannot have equal shares.
+    """
+    if settings.batch_size % ranks.count():
+        raise ArtifactError(
+            f"batch_size is {settings.batch_size}: {ranks.count()} ranks cannot have equal shares of it"
+        )
+    size = min(settings.batch_size, examples - examples % ranks.count())
+    if not size:
+        raise ArtifactError(f"{examples} examples are too few to train on with {ranks.count()} ranks")
+    return size
 
 
 def largest_divisor(number: int, limit: int) -> int:
@@ -95,7 +108,11 @@ def recomputing_activations() -> dict[str, Any]:
     on_gpu = device().type == "cuda"
     if ranks.count() == 1:
         return {"gradient_checkpointing": on_gpu}
-    return {"fsdp": True, "fsdp_config": {"version": 2, "activation_checkpointing": on_gpu}}
+    return {
+        "gradient_checkpointing": False,
+        "fsdp": True,
+        "fsdp_config": {"version": 2, "activation_checkpointing": on_gpu},
+    }
 
 
 class OwnOptimizer(Trainer):
@@ -118,7 +135,7 @@ class _FineTuning(OwnOptimizer, SFTTrainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
         assert isinstance(self.train_dataset, Dataset)
         lengths = [len(ids) for ids in self.train_dataset["input_ids"]]
-        return LengthGroupedSampler(self.settings.batch_size, lengths=lengths)
+        return LengthGroupedSampler(batch_size(self.settings, len(lengths)), lengths=lengths)
 
 
 class ReportCallback(TrainerCallback):
@@ -145,6 +162,8 @@ class ReportCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         numbers = {k: v for k, v in (logs or {}).items() if isinstance(v, int | float)}
+        if ranks.count() > 1:
+            numbers.pop("train_loss", None)  # this rank's own
         append_jsonl(self.metrics, {"step": state.global_step, **numbers})
         if "loss" in numbers:
             self.task.note(f"loss {numbers['loss']:.3f}")
@@ -178,7 +197,7 @@ def fine_tune(
         {"input_ids": [*prompt, *response], "labels": [-100] * len(prompt) + list(response)}
         for prompt, response in sequences
     ]
-    arguments = trainer_arguments(folder / CHECKPOINTS, settings, seed)
+    arguments = trainer_arguments(folder / CHECKPOINTS, settings, seed, len(rows))
     trainer = _FineTuning(
         settings,
         model=model,

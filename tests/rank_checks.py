@@ -1,0 +1,137 @@
+"""What must hold on every rank; run by test_ranks.py under torchrun."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from test_ppo import random_rollouts
+from torch.distributed.tensor import DTensor
+
+from satori import ranks
+from satori.engines.base import Sampling, generate_all
+from satori.engines.torch_engine import TorchEngine
+from satori.models import load_policy, load_reward_model, load_tokenizer, save
+from satori.optimizers import OptimizerKind, make_optimizer
+from satori.pretraining import SHIPPED_BASE
+from satori.reinforcement.ppo import Learner, PPOSettings, prepare, update
+from satori.scoring import reward_logits, token_logprobs
+from satori.sharding import full_parameters, load_state, save_state, shard
+
+SEQUENCES = [((5, 6, 7), tuple(range(8, 9 + n))) for n in (1, 7, 3, 12, 5)]
+
+
+def sharded_policy():
+    return shard(load_policy(SHIPPED_BASE))
+
+
+def check_calls():
+    assert ranks.gather([ranks.index()] * 2) == [rank for rank in range(ranks.count()) for _ in range(2)]
+    assert ranks.total({"one": 1.0}) == {"one": float(ranks.count())}
+    assert ranks.gather(list(ranks.share(7))) == list(range(7))
+    assert ranks.first_does(lambda: (ranks.count(), ranks.is_first())) == (1, True)
+
+
+def check_each_rank_holds_its_part():
+    whole, policy = load_policy(SHIPPED_BASE), sharded_policy()
+    held = sum(p.to_local().numel() for p in policy.parameters() if isinstance(p, DTensor))
+    total = sum(p.numel() for p in whole.parameters())
+    assert held <= 1.1 * total / ranks.count()
+
+
+def check_numbers_are_those_of_the_whole_model():
+    whole, policy = load_policy(SHIPPED_BASE), sharded_policy()
+    for budget in (16, 64, 4096):
+        mine = token_logprobs(policy, SEQUENCES, token_budget=budget)
+        with ranks.alone():
+            theirs = token_logprobs(whole, SEQUENCES, token_budget=budget)
+        for one, other in zip(mine, theirs, strict=True):
+            torch.testing.assert_close(one, other)
+    torch.manual_seed(0)
+    reward_model = load_reward_model(SHIPPED_BASE)
+    with ranks.alone():
+        expected = reward_logits(reward_model, SEQUENCES)
+    torch.testing.assert_close(reward_logits(shard(reward_model), SEQUENCES), expected, atol=1e-5, rtol=1e-4)
+    one = token_logprobs(policy, SEQUENCES[:1])  # fewer sequences than ranks
+    assert len(one) == 1
+
+
+def check_the_engine_gets_the_new_weights_one_by_one():
+    policy = sharded_policy()
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.mul_(1.01)
+    engine = TorchEngine(load_policy(SHIPPED_BASE), 2)
+    before = generate_all(engine, [[5, 6, 7]], Sampling(temperature=0, max_new_tokens=8), 0)
+    engine.update_weights(policy)
+    after = generate_all(engine, [[5, 6, 7]], Sampling(temperature=0, max_new_tokens=8), 0)
+    assert before != after
+    whole = dict(load_policy(SHIPPED_BASE).named_parameters())
+    for name, tensor in full_parameters(policy):
+        assert not isinstance(tensor, DTensor)
+        torch.testing.assert_close(tensor, whole[name].detach() * 1.01)
+
+
+def check_saved_it_is_an_ordinary_checkpoint(folder: Path):
+    policy, tokenizer = sharded_policy(), load_tokenizer(SHIPPED_BASE)
+    save(policy, tokenizer, folder / "saved")
+    there, whole = dict(load_policy(folder / "saved").named_parameters()), load_policy(SHIPPED_BASE)
+    for name, parameter in whole.named_parameters():
+        assert torch.equal(there[name], parameter)
+
+
+def learner_of(kind: OptimizerKind, sharded: bool) -> Learner:
+    torch.manual_seed(0)
+    policy, critic = load_policy(SHIPPED_BASE), load_reward_model(SHIPPED_BASE)
+    if sharded:
+        shard(policy), shard(critic)
+    return Learner(policy, critic, make_optimizer(policy, kind, 1e-4), make_optimizer(critic, kind, 1e-4))
+
+
+def check_an_update_is_that_of_one_rank(folder: Path, kind: OptimizerKind, tolerance: float):
+    """Also when it goes on from a checkpoint."""
+    settings = PPOSettings(batch_size=4, tokens_per_micro_batch=64, optimizer=kind)
+    alone, together = learner_of(kind, sharded=False), learner_of(kind, sharded=True)
+    with ranks.alone():
+        experience = prepare(alone, random_rollouts(), settings, 1.0)
+    torch.testing.assert_close(
+        prepare(together, random_rollouts(), settings, 1.0).advantages_BT, experience.advantages_BT
+    )
+    for step in range(2):
+        with ranks.alone():
+            expected = update(alone, experience, settings, 1.0, step, seed=step)
+        numbers = update(together, experience, settings, 1.0, step, seed=step)
+        for name, value in expected.items():
+            assert abs(numbers[name] - value) <= tolerance * max(1.0, abs(value)), (
+                kind,
+                step,
+                name,
+                numbers[name],
+                value,
+            )
+        ranks.first_does(lambda step=step: (folder / f"{kind}-{step}").mkdir())
+        save_state(folder / f"{kind}-{step}", together.parts())
+        together = learner_of(kind, sharded=True)
+        load_state(folder / f"{kind}-{step}", together.parts())
+    for part in ("policy", "critic"):
+        theirs = dict(getattr(alone, part).named_parameters())
+        for name, tensor in full_parameters(getattr(together, part)):
+            torch.testing.assert_close(tensor, theirs[name].detach(), atol=tolerance, rtol=tolerance)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    with ranks.joined(60):
+        folder = Path(ranks.first_does(tempfile.mkdtemp))
+        check_calls()
+        check_each_rank_holds_its_part()
+        check_numbers_are_those_of_the_whole_model()
+        check_the_engine_gets_the_new_weights_one_by_one()
+        check_saved_it_is_an_ordinary_checkpoint(folder)
+        check_an_update_is_that_of_one_rank(folder, OptimizerKind.ADAMW, 1e-4)
+        check_an_update_is_that_of_one_rank(folder, OptimizerKind.MUON, 1e-2)  # it orthogonalises in bfloat16
+    print(f"rank {ranks.index()}: all holds")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
