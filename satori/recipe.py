@@ -25,6 +25,7 @@ from satori.problems.recipe_problems import ProblemSettings
 from satori.reinforcement.stage import RestartStageSettings, RLSettings
 from satori.reward_model import RewardModelSettings
 from satori.synthesis.stage import SynthesisSettings
+from satori.tracking import TrackingSettings
 from satori.types import Variant
 
 SMOKE = "smoke"
@@ -44,6 +45,7 @@ class Recipe(Settings):
     threads: int = Field(default=0, ge=0)
     """CPU threads for PyTorch; 0 leaves its own choice."""
     engine: EngineSettings = EngineSettings()
+    tracking: TrackingSettings = TrackingSettings()
     model: BaseModelSettings = BaseModelSettings()
     problems: ProblemSettings = ProblemSettings()
     pretrain: PretrainSettings = PretrainSettings()

@@ -104,7 +104,7 @@ def train(context: StageContext) -> str:
         args=RewardConfig(**arguments),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        callbacks=[ReportCallback(context.task, context.folder / "metrics.jsonl")],
+        callbacks=[ReportCallback(context.task, context.folder / "metrics.jsonl", context.trackers)],
         optimizers=(make_optimizer(model, settings.optimizer, settings.learning_rate), None),
     )
     trainer.remove_callback(PrinterCallback)
