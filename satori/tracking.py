@@ -2,8 +2,9 @@
 
 The trackers are accelerate's. Each stage that trains is a run of its own, opened by the first thing it logs; names
 carry the stage (`rl_1/reward`). What went where is kept beside the stage's other files, so that a stage that goes on
-after a kill goes on in the same runs and sends no step twice. A tracker that fails is left with a warning: it never
-stops training. System metrics are those that trackio and W&B take by themselves.
+after a kill goes on in the same runs and sends no step twice; what a tracker had not written when it was killed
+(trackio: half a second) is in the JSON lines alone. A tracker that fails is left with a warning: it never stops
+training. System metrics are those that trackio and W&B take by themselves.
 """
 
 import io
@@ -200,9 +201,9 @@ class Trackers:
 
     def _attempt(self, kind: TrackerKind, trouble: str, action: Callable[[], object]) -> bool:
         """Whether it went well; otherwise there was a warning."""
-        said_aloud = redirect_stdout(io.StringIO()) if kind is TrackerKind.TRACKIO else nullcontext()
+        silenced = redirect_stdout(io.StringIO()) if kind is TrackerKind.TRACKIO else nullcontext()
         try:
-            with said_aloud:  # how to show a folder that is not ours, among other things
+            with silenced:  # trackio says how to show a folder that is not ours, and more
                 action()
         except Exception as error:  # noqa: BLE001 - whatever a tracker raises, training goes on
             said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
