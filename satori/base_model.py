@@ -90,7 +90,7 @@ def warm_up(context: StageContext, model: PreTrainedModel, tokenizer: PreTrained
     sequences = [reference_sequence(tokenizer, problem) for problem in islice(solved, settings.examples)]
     if not sequences:
         raise ArtifactError("model.warmup needs problems with reference solutions; the recipe's have none")
-    fine_tune(model, tokenizer, sequences, settings, context.folder, context.task, context.seed)
+    fine_tune(model, tokenizer, sequences, settings, context.folder, context.task, context.seed, context.trackers)
     return f", warmed up on {len(sequences)} reference solutions"
 
 

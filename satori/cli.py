@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound="Settings")
 _ENGINES = ("torch", "vllm")
 _EPILOG = """\
-Settings are changed by their dotted key: --rl.reflection_bonus 0, --seed 1, --variant cot.
+Settings are changed by their dotted key: --rl.reflection_bonus 0, --seed 1, --tracking.kinds tensorboard.
 `satori recipes NAME` prints a recipe with every setting; docs for each: `satori recipes --explain`."""
 
 
@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from satori.ranks import ElsewhereError, RankError
     from satori.recipe import RecipeError
     from satori.run_folder import ArtifactError
+    from satori.tracking import TrackingError
 
     try:
         return int(options.handler(options, read_overrides(rest)))
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         RecipeError,
         ServerError,
         TokenizerError,
+        TrackingError,
         UsageError,
     ) as error:
         print(f"satori: {error}", file=sys.stderr)

@@ -58,7 +58,7 @@ def run_stage(context: StageContext) -> str:
     sequences = [(record["prompt_ids"], record["token_ids"]) for record in read_jsonl(path)]
     if not sequences:
         raise ArtifactError(f"{path}: the policy solved no problem, nothing to distil")
-    fine_tune(model, tokenizer, sequences, settings, context.folder, context.task, context.seed)
+    fine_tune(model, tokenizer, sequences, settings, context.folder, context.task, context.seed, context.trackers)
     save(model, tokenizer, context.folder)
     return f"distilled {len(sequences)} correct trajectories into the base model"
 

@@ -32,7 +32,9 @@ def run_stage(context: StageContext) -> str:
     for record in read_jsonl(context.artifact("synthesis") / "demonstrations.jsonl"):
         response = tokenizer.encode(record["response"], add_special_tokens=False)
         sequences.append((encode_prompt(tokenizer, record["question"]), [*response, tokenizer.eos_token_id]))
-    fine_tune(model, tokenizer, sequences, context.recipe.tune, context.folder, context.task, context.seed)
+    fine_tune(
+        model, tokenizer, sequences, context.recipe.tune, context.folder, context.task, context.seed, context.trackers
+    )
     save(model, tokenizer, context.folder)
     return f"tuned on {len(sequences)} demonstrations"
 

@@ -21,6 +21,7 @@ from satori.report import stage as report
 from satori.run_folder import ArtifactError, RunFolder, write_text
 from satori.stage import Stage, StageContext
 from satori.synthesis import stage as synthesis
+from satori.tracking import TrackedStage, Trackers, require_installed
 
 STAGES: tuple[Stage, ...] = (
     Stage(
@@ -119,8 +120,10 @@ def run(recipe: Recipe, out: Path, stages: Sequence[Stage], redo: Sequence[str],
     """Run stages in order over a run folder, skipping those that are done.
 
     ``redo`` names stages to make again; what was made from them is made again too. Raises ArtifactError where an
-    artifact is missing or belongs to another configuration, or where another process works in the folder.
+    artifact is missing or belongs to another configuration, or where another process works in the folder, and
+    TrackingError where a tracker is not installed.
     """
+    require_installed(recipe.tracking)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     if recipe.threads:
@@ -152,16 +155,18 @@ def _run_stage(recipe: Recipe, folder: RunFolder, stage: Stage, display: Display
     inputs, partial = prepared
     started, seed = time.monotonic(), derive_seed(recipe.seed, stage.name)
     set_seed(seed)
-    context = StageContext(stage.name, recipe, partial, folder, seed, task)
-    outcome = stage.run(context) if stage.on_all_ranks else ranks.first_does(lambda: stage.run(context))
+    tracked = TrackedStage(recipe.tracking, folder.root, stage.name, partial, settings)
+    with Trackers(tracked, task.warn) if ranks.is_first() else Trackers() as trackers:
+        context = StageContext(stage.name, recipe, partial, folder, seed, task, trackers)
+        outcome = stage.run(context) if stage.on_all_ranks else ranks.first_does(lambda: stage.run(context))
     ranks.meet(f"the end of {stage.name}")
     ranks.first_does(lambda: folder.commit(stage.name, settings, inputs, time.monotonic() - started))
     task.finish(outcome)
 
 
 def stage_settings(recipe: Recipe, stage: Stage) -> dict[str, object]:
-    """The part of a recipe that shapes a stage's artifact. The engine is no part of it, nor how a server is reached: a
-    run goes on with another engine, and when the server has moved."""
+    """The part of a recipe that shapes a stage's artifact. Neither engine nor trackers are part of it, nor how a
+    server is reached: a run goes on with another engine, and when the server has moved."""
     values = recipe.model_dump(mode="json")
     sections = {section: _without_connections(values[section]) for section in stage.sections}
     return sections | {name: content for name, content in stage.contents(recipe).items() if content}

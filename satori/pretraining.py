@@ -67,6 +67,7 @@ def make_from_scratch(context: StageContext) -> str:
         if step % 20 == 0 or step == settings.steps - 1:
             context.task.note(f"loss {loss:.3f}")
             append_jsonl(context.folder / "metrics.jsonl", {"step": step, "loss": loss})
+            context.trackers.log({"step": step, "loss": loss})
     save(model, tokenizer, context.folder)
     return f"pretrained for {settings.steps} steps, loss {loss:.3f}"
 

@@ -47,6 +47,10 @@ class Task:
         """What to show beside the bar: the current loss or accuracy."""
         self._display.bars.update(self._line, note=text)
 
+    def warn(self, text: str) -> None:
+        """A line that stays: something that went wrong and does not stop the stage."""
+        self._display.console.print(f"warning: {text}", style="yellow", markup=False, highlight=False)
+
     def finish(self, text: str) -> None:
         total = self._display.bars.tasks[self._line].total or 1
         self._display.bars.update(self._line, total=total, completed=total, note=text)

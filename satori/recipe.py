@@ -25,6 +25,7 @@ from satori.problems.recipe_problems import ProblemSettings
 from satori.reinforcement.stage import RestartStageSettings, RLSettings
 from satori.reward_model import RewardModelSettings
 from satori.synthesis.stage import SynthesisSettings
+from satori.tracking import TrackingSettings
 from satori.types import Variant
 
 SMOKE = "smoke"
@@ -46,6 +47,7 @@ class Recipe(Settings):
     rank_timeout_s: float = Field(default=1800.0, gt=0)
     """With several ranks: how long they wait for one that does not answer before the run ends and names it."""
     engine: EngineSettings = EngineSettings()
+    tracking: TrackingSettings = TrackingSettings()
     model: BaseModelSettings = BaseModelSettings()
     problems: ProblemSettings = ProblemSettings()
     pretrain: PretrainSettings = PretrainSettings()

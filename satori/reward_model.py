@@ -109,7 +109,7 @@ def train(context: StageContext) -> str:
         args=RewardConfig(**arguments),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        callbacks=[ReportCallback(context.task, context.folder / "metrics.jsonl")],
+        callbacks=[ReportCallback(context.task, context.folder / "metrics.jsonl", context.trackers)],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_checkpoint(context.folder / CHECKPOINTS))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from satori.problems.arithmetic import Split
 from satori.problems.recipe_problems import problem_stream
 from satori.progress import Task
 from satori.run_folder import RunFolder
+from satori.tracking import Trackers
 from satori.types import Problem
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class StageContext:
     seed: int
     """Derived from the recipe's seed and the stage's name."""
     task: Task
+    trackers: Trackers = field(default_factory=Trackers)
+    """What is logged goes to them beside the JSON lines."""
 
     def artifact(self, stage: str) -> Path:
         """The folder of an earlier stage's artifact."""

@@ -34,6 +34,7 @@ from satori.precision import Precision, in_bfloat16
 from satori.progress import Task
 from satori.run_folder import CHECKPOINTS, ArtifactError, append_jsonl, forget_after
 from satori.scoring import PromptResponse
+from satori.tracking import Trackers
 
 
 class OptimizerSettings(Settings):
@@ -139,10 +140,10 @@ class _FineTuning(OwnOptimizer, SFTTrainer):
 
 
 class ReportCallback(TrainerCallback):
-    """Passes a trainer's steps to the live display and its logs to a JSON-lines file."""
+    """Passes a trainer's steps to the live display and its logs to a JSON-lines file and the trackers."""
 
-    def __init__(self, task: Task, metrics: Path) -> None:
-        self.task, self.metrics = task, metrics
+    def __init__(self, task: Task, metrics: Path, trackers: Trackers) -> None:
+        self.task, self.metrics, self.trackers = task, metrics, trackers
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -164,7 +165,9 @@ class ReportCallback(TrainerCallback):
         numbers = {k: v for k, v in (logs or {}).items() if isinstance(v, int | float)}
         if ranks.count() > 1:
             numbers.pop("train_loss", None)  # this rank's own
-        append_jsonl(self.metrics, {"step": state.global_step, **numbers})
+        record = {"step": state.global_step, **numbers}
+        append_jsonl(self.metrics, record)
+        self.trackers.log(record)
         if "loss" in numbers:
             self.task.note(f"loss {numbers['loss']:.3f}")
 
@@ -191,6 +194,7 @@ def fine_tune(
     folder: Path,
     task: Task,
     seed: int,
+    trackers: Trackers | None = None,
 ) -> None:
     """Supervised fine-tuning in place, loss on the responses only. Goes on from a checkpoint left in ``folder``."""
     rows = [
@@ -204,7 +208,7 @@ def fine_tune(
         args=SFTConfig(**arguments),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        callbacks=[ReportCallback(task, folder / "metrics.jsonl")],
+        callbacks=[ReportCallback(task, folder / "metrics.jsonl", trackers or Trackers())],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_checkpoint(folder / CHECKPOINTS))

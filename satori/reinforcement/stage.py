@@ -72,7 +72,7 @@ class RLSettings(PPOSettings):
     validate_every: int = Field(default=10, gt=0)
     checkpoint_every: int = Field(default=10, gt=0)
     logged_rollouts: int = Field(default=8, ge=0)
-    """Sampled trajectories written to samples.jsonl each step."""
+    """Sampled trajectories written to samples.jsonl, and sent to the trackers, each step."""
 
 
 def training_problems(context: StageContext) -> list[Problem]:
@@ -191,8 +191,11 @@ def train_round(
             metrics["validation_length"] = sum(len(r.completion.token_ids) for r in answered) / len(answered)
             context.task.note(f"validation accuracy {metrics['validation_accuracy']:.0%}")
         append_jsonl(metrics_file, metrics)
-        for rollout in rollouts[: settings.logged_rollouts]:
-            append_jsonl(samples_file, {"step": step, **describe(rollout, tokenizer)})
+        context.trackers.log(metrics)
+        samples = [describe(rollout, tokenizer) for rollout in rollouts[: settings.logged_rollouts]]
+        for sample in samples:
+            append_jsonl(samples_file, {"step": step, **sample})
+        context.trackers.log_samples(step, samples)
         if (step + 1) % settings.checkpoint_every == 0 and step + 1 < settings.steps:
             save_checkpoint(context.folder, learner, step + 1)
         context.task.advance()
@@ -230,6 +233,7 @@ def describe(rollout: Rollout, tokenizer: PreTrainedTokenizerBase) -> dict[str, 
         "prefix": tokenizer.decode(list(rollout.initial.prefix_ids)),
         "response": rollout.response,
         "outcome": rollout.outcome.value,
+        "finish_reason": rollout.completion.finish_reason.value,
         "reward": vars(rollout.reward) | {"total": rollout.reward.total},
     }
 

@@ -1,0 +1,175 @@
+"""Several ranks under torchrun and accelerate: the numbers of one rank, and clear ends when one dies or hangs."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_pipeline import SMALL, finished  # noqa: F401  (a fixture)
+
+from satori.run_folder import ArtifactError, read_jsonl
+from satori.scoring import by_length, dealt_out
+from satori.training import OptimizerSettings, batch_size, largest_divisor
+
+BEFORE_RL = ("base", "synthesis", "format_tuned", "reward_model", "restarts")
+BIN = Path(sys.executable).parent
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+TORCHRUN = (str(BIN / "torchrun"), "--nproc-per-node")
+ACCELERATE = (str(BIN / "accelerate"), "launch", "--cpu", "--num_machines", "1", "--num_processes")
+PORTS = {
+    TORCHRUN: ("--rdzv-backend", "c10d", "--rdzv-endpoint=localhost:0"),
+    ACCELERATE: ("--main_process_port", "29511"),
+}
+
+
+def command(launcher: tuple[str, ...], count: int, arguments: list[str]) -> list[str]:
+    return [*launcher, str(count), *PORTS[launcher], *arguments]
+
+
+def overrides(**changes: object) -> list[str]:
+    settings = SMALL | {"rank_timeout_s": 100, **changes}
+    return [part for key, value in settings.items() for part in (f"--{key}", str(value))]
+
+
+def rl(out: Path, **changes: object) -> list[str]:
+    return ["-m", "satori.cli", "rl", "--recipe", "tiny", "--out", str(out), *overrides(**changes)]
+
+
+def started(count: int, arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("w") as output:
+        return subprocess.Popen(command(TORCHRUN, count, arguments), env=ENVIRONMENT, stdout=output, stderr=output)
+
+
+def launched(launcher: tuple[str, ...], count: int, arguments: list[str]) -> str:
+    done = subprocess.run(
+        command(launcher, count, arguments), env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout + done.stderr
+
+
+def copy_of(run: Path, to: Path, *stages: str) -> Path:
+    for name in stages:
+        shutil.copytree(run / name, to / name)
+    return to
+
+
+def assert_same_model(one: Path, other: Path, tolerance: float) -> None:
+    ours, theirs = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], atol=tolerance, rtol=0)
+
+
+def assert_same_metrics(one: Path, other: Path) -> None:
+    """The same numbers for every step, but for times and what a trainer tells of one rank alone."""
+    for row, same in zip(read_jsonl(one / "metrics.jsonl"), read_jsonl(other / "metrics.jsonl"), strict=True):
+        for name in row.keys() & same.keys() - {"seconds", "total_flos"}:
+            if not name.startswith("train_"):
+                assert row[name] == pytest.approx(same[name], rel=1e-3, abs=1e-4), name
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("lengths", [[], [5], [9, 1, 4, 4, 7, 3, 3, 8], list(range(1, 40))])
+def test_every_rank_gets_as_many_batches_and_every_sequence_is_dealt_once(lengths, count):
+    hands = dealt_out(lengths, 32, count)
+    assert len(hands) == count
+    assert len({len(hand) for hand in hands}) == 1
+    assert sorted(i for hand in hands for batch in hand for i in batch) == list(range(len(lengths)))
+    for batch in (batch for hand in hands for batch in hand if len(batch) > 1):
+        assert max(lengths[i] for i in batch) * len(batch) <= 32
+    if count == 1:
+        assert hands[0] == by_length(lengths, 32)
+
+
+def test_batches_of_a_round_are_of_about_the_same_size():
+    lengths = [1 + 13 * i % 97 for i in range(400)]
+    rounds = zip(*dealt_out(lengths, 256, 4), strict=True)
+    for batches in list(rounds)[1:-1]:
+        sizes = [max(lengths[i] for i in batch) * len(batch) for batch in batches]
+        assert max(sizes) <= 2.5 * min(sizes)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
+    monkeypatch.setattr("satori.ranks.count", lambda: 3)
+    settings = OptimizerSettings(learning_rate=1, batch_size=8)
+    with pytest.raises(ArtifactError, match="batch_size is 8: 3 ranks"):
+        batch_size(settings, 100)
+    assert batch_size(OptimizerSettings(learning_rate=1, batch_size=9), 8) == 6
+    with pytest.raises(ArtifactError, match="2 examples are too few"):
+        batch_size(OptimizerSettings(learning_rate=1, batch_size=9), 2)
+    assert [largest_divisor(12, limit) for limit in (1, 5, 12, 100)] == [1, 4, 12, 12]
+
+
+def test_what_must_hold_on_every_rank():
+    assert launched(TORCHRUN, 2, [str(Path(__file__).parent / "rank_checks.py")]).count("all holds") == 2
+
+
+@pytest.mark.parametrize(("launcher", "count"), [(ACCELERATE, 2), (TORCHRUN, 4)])
+def test_the_whole_method_has_the_numbers_of_one_rank(finished, tmp_path, launcher, count):  # noqa: F811
+    launched(launcher, count, ["-m", "satori.cli", "run", "tiny", "--out", str(tmp_path), *overrides()])
+    for name in ("synthesis/demonstrations.jsonl", "reward_model/pairs.jsonl", "restarts/buffer.jsonl"):
+        assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
+    for stage in ("format_tuned", "reward_model", "rl_1", "distilled", "rl_2"):
+        assert_same_model(tmp_path / stage, finished / stage, 2e-4)
+        assert_same_metrics(tmp_path / stage, finished / stage)
+    assert not list(tmp_path.glob("evaluation/*.part"))
+    assert (tmp_path / "report.html").exists()
+
+
+def test_a_hanging_rank_is_named_and_another_number_of_ranks_goes_on(finished, tmp_path):  # noqa: F811
+    out = copy_of(finished, tmp_path / "hung", *BEFORE_RL)
+    whole = copy_of(finished, tmp_path / "whole", *BEFORE_RL)
+    steps = {"rl.steps": 5, "rank_timeout_s": 5}
+    run = started(2, rl(out, **steps), tmp_path / "log")
+    wait_until(lambda: list(out.glob(".partial/rl_1/checkpoints/step-00000[23]")))
+    hung = process_of_rank(1, run.pid)
+    os.kill(hung, signal.SIGSTOP)
+    wait_until(lambda: "hangs or is gone" in (tmp_path / "log").read_text(), seconds=60)
+    said = (tmp_path / "log").read_text()
+    assert "satori: rank 1 (" in said
+    assert "rank 0 (" not in said
+    os.kill(hung, signal.SIGKILL)  # as the launcher does after its 30 seconds of patience
+    assert run.wait(60) != 0
+    launched(TORCHRUN, 3, rl(out, **steps | {"rank_timeout_s": 100}))
+    subprocess.run([sys.executable, *rl(whole, **steps)], env=ENVIRONMENT, check=True)
+    assert_same_metrics(out / "rl_1", whole / "rl_1")
+
+
+def test_a_dead_rank_ends_the_run_and_is_named(finished, tmp_path):  # noqa: F811
+    out = copy_of(finished, tmp_path / "dead", *BEFORE_RL)
+    run = started(2, rl(out, **{"rl.steps": 50}), tmp_path / "log")
+    wait_until(lambda: list(out.glob(".partial/rl_1/checkpoints/step-000002")))
+    dead = process_of_rank(1, run.pid)
+    os.kill(dead, signal.SIGKILL)
+    assert run.wait(60) != 0
+    said = (tmp_path / "log").read_text()
+    assert "exitcode  : -9" in said
+    assert f"received by PID {dead}" in said
+
+
+def wait_until(holds: Callable[[], object], seconds: float = 120) -> None:
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def process_of_rank(rank: int, launcher: int) -> int:
+    """The process that a launcher started as this rank."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            environment = (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if parent == launcher and f"RANK={rank}".encode() in environment:
+            return int(entry.name)
+    raise AssertionError(f"no process of rank {rank}")
