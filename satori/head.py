@@ -98,7 +98,9 @@ class _ChunkedHead(torch.autograd.Function):
         weight = weight_VH.to(ctx.dtype)
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         grad_hidden_NH = torch.empty_like(hidden_NH) if needs_hidden else None
-        grad_weight_VH = torch.zeros_like(weight_VH) if needs_weight else None
+        # A gradient from earlier micro-batches is added to in place: a second one would be the largest tensor here.
+        standing_VH = weight_VH.grad if needs_weight and weight_VH.is_leaf else None
+        grad_weight_VH = torch.zeros_like(weight_VH) if needs_weight and standing_VH is None else standing_VH
         grad_bias_V = torch.zeros_like(bias_V) if needs_bias else None
         chunk = _chunk_size(weight_VH)
         for start in range(0, len(hidden_NH), chunk):
@@ -121,7 +123,8 @@ class _ChunkedHead(torch.autograd.Function):
                 grad_weight_VH.addmm_(slope_CV.t(), hidden_CH)
             elif grad_weight_VH is not None:
                 grad_weight_VH += slope_CV.t() @ hidden_CH
-        return grad_hidden_NH, grad_weight_VH, grad_bias_V, None, None, None, None
+        given_VH = grad_weight_VH if standing_VH is None else None
+        return grad_hidden_NH, given_VH, grad_bias_V, None, None, None, None
 
 
 def _linear(hidden_CH: torch.Tensor, weight_VH: torch.Tensor, bias_V: torch.Tensor | None) -> torch.Tensor:

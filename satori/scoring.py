@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from satori import ranks
 from satori.head import head_logprobs
 from satori.sharding import in_forward
+from satori.side_by_side import both
 
 Tokens = Sequence[int]
 # A sequence as (prompt, response): losses and scores concern the response only.
@@ -137,7 +138,6 @@ def sequence_scores(reward_model: PreTrainedModel, batch: SequenceBatch) -> torc
     return in_forward(reward_model, compute)
 
 
-@torch.no_grad()
 def token_logprobs(
     model: PreTrainedModel, sequences: Sequence[PromptResponse], temperature: float = 1.0, token_budget: int = 16384
 ) -> list[torch.Tensor]:
@@ -145,7 +145,6 @@ def token_logprobs(
     return _per_token(lambda batch: policy_logprobs(model, batch, temperature)[0], model, sequences, token_budget)
 
 
-@torch.no_grad()
 def response_values(
     critic: PreTrainedModel, sequences: Sequence[PromptResponse], token_budget: int = 16384
 ) -> list[torch.Tensor]:
@@ -153,7 +152,6 @@ def response_values(
     return _per_token(lambda batch: token_values(critic, batch), critic, sequences, token_budget)
 
 
-@torch.no_grad()
 def reward_logits(
     reward_model: PreTrainedModel, sequences: Sequence[PromptResponse], token_budget: int = 16384
 ) -> list[float]:
@@ -188,11 +186,18 @@ def _each(
     token_budget: int,
 ) -> list[T]:
     """What ``score`` says of each sequence, in order. It is given a batch and the indices of its sequences."""
-    found: list[tuple[int, T]] = []
-    for indices in my_batches(sequences, token_budget):
-        batch = make_batch([sequences[i] for i in indices], model.device)
-        found += zip(indices, score(batch, indices), strict=False)  # an empty share computes one sequence for nothing
-    results = dict(ranks.gather(found))
+
+    @torch.no_grad()  # each thread has a switch of its own
+    def run(batches: Sequence[Sequence[int]]) -> list[tuple[int, T]]:
+        found: list[tuple[int, T]] = []
+        for indices in batches:
+            batch = make_batch([sequences[i] for i in indices], model.device)
+            found += zip(indices, score(batch, indices), strict=False)  # an empty share computes one for nothing
+        return found
+
+    batches = my_batches(sequences, token_budget)
+    one, other = both(lambda: run(batches[::2]), lambda: run(batches[1::2]), model.device)
+    results = dict(ranks.gather(one + other))
     return [results[i] for i in range(len(sequences))]
 
 

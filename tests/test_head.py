@@ -76,6 +76,24 @@ def test_a_frozen_head_gets_no_gradient_and_passes_it_on():
     assert grad_hidden.abs().sum() > 0
 
 
+def test_a_second_gradient_is_added_where_the_first_stands():
+    torch.manual_seed(5)
+    model = model_of({}, bias=True)
+    layer = model.get_output_embeddings()
+    sums = [torch.zeros_like(p) for p in layer.parameters()]
+    for seed in (1, 2):
+        sums = [a + b for a, b in zip(sums, results(naive, model, 0.6, seed)[3:], strict=True)]
+    places = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        hidden, targets = torch.randn(TOKENS, HIDDEN), torch.randint(VOCABULARY, (TOKENS,))
+        (head_logprobs(hidden, model, targets, 0.6)[0] * torch.randn(TOKENS)).sum().backward()
+        places.append(layer.weight.grad.data_ptr())
+    assert places[0] == places[1]
+    for total, parameter in zip(sums, layer.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, total, atol=2e-5, rtol=1e-4)
+
+
 def test_no_tensor_of_all_logits_is_kept_for_the_backward_pass():
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):

@@ -29,6 +29,7 @@ from satori.reinforcement.losses import importance_weights, k3, policy_loss, val
 from satori.reinforcement.rollouts import InitialState, Rollout
 from satori.scoring import make_batch, my_batches, policy_logprobs, response_values, token_logprobs, token_values
 from satori.sharding import clip_gradients
+from satori.side_by_side import both
 
 
 class PPOSettings(Settings):
@@ -163,14 +164,21 @@ def cosine_decay(progress: float) -> float:
 def prepare(learner: Learner, rollouts: Sequence[Rollout], settings: PPOSettings, temperature: float) -> Experience:
     """Log-probabilities of the sampling policy, values, advantages and returns."""
     sequences = [r.sequence for r in rollouts]
-    budget = settings.tokens_per_micro_batch
-    with autocast(settings.precision, learner.policy.device):
-        old_logprobs = token_logprobs(learner.policy, sequences, temperature, budget)
+    budget, device = settings.tokens_per_micro_batch, learner.policy.device
+
+    def logprobs() -> list[torch.Tensor]:
+        with autocast(settings.precision, device):
+            return token_logprobs(learner.policy, sequences, temperature, budget)
+
+    def values() -> list[torch.Tensor]:
+        with autocast(settings.precision, device):
+            return response_values(learner.critic, sequences, budget) if settings.estimator == "gae" else []
+
+    old_logprobs, old_values = both(logprobs, values, device)
     mask_BT = _pad([torch.ones_like(row) for row in old_logprobs])
     rewards_B = torch.tensor([r.reward.total for r in rollouts])
     if settings.estimator == "gae":
-        with autocast(settings.precision, learner.critic.device):
-            values_BT = _pad(response_values(learner.critic, sequences, budget))
+        values_BT = _pad(old_values)
         advantages_BT, returns_BT = gae(rewards_B, values_BT, mask_BT, settings.gamma, settings.gae_lambda)
     else:
         states = {r.initial: i for i, r in enumerate(rollouts)}
@@ -244,28 +252,37 @@ def _accumulate(
     tokens: float,
 ) -> dict[str, float]:
     """Gradients of one optimiser step, micro-batch by micro-batch; returns this rank's sums over tokens."""
-    sums = dict.fromkeys(("policy_loss", "value_loss", "kl", "clip_fraction", "entropy"), 0.0)
+    device = learner.policy.device
     sequences = [experience.rollouts[i].sequence for i in indices]
+    batches = []
     for micro in my_batches(sequences, settings.tokens_per_micro_batch):
-        batch = make_batch([sequences[i] for i in micro], learner.policy.device)
-        rows = [indices[i] for i in micro]
-        old = sampled_tokens(experience, rows, learner.policy.device)
-        with autocast(settings.precision, learner.policy.device):
-            logprobs_N, entropy_N = policy_logprobs(learner.policy, batch, temperature)
-        weights_N = old.weights_N if settings.importance_cap else None
-        loss, clipped, kl = policy_loss(logprobs_N, old.logprobs_N, old.advantages_N, settings.clip, weights_N)
-        (loss / tokens).backward()
-        if settings.estimator == "gae":
-            with autocast(settings.precision, learner.critic.device):
+        old = sampled_tokens(experience, [indices[i] for i in micro], device)
+        batches.append((make_batch([sequences[i] for i in micro], device), old))
+
+    def policy() -> dict[str, float]:
+        sums = dict.fromkeys(("policy_loss", "kl", "clip_fraction", "entropy"), 0.0)
+        for batch, old in batches:
+            with autocast(settings.precision, device):
+                logprobs_N, entropy_N = policy_logprobs(learner.policy, batch, temperature)
+            weights_N = old.weights_N if settings.importance_cap else None
+            loss, clipped, kl = policy_loss(logprobs_N, old.logprobs_N, old.advantages_N, settings.clip, weights_N)
+            (loss / tokens).backward()
+            figures = (loss.detach(), kl, clipped, entropy_N.detach().sum())
+            sums = {name: total + float(more) for (name, total), more in zip(sums.items(), figures, strict=True)}
+        return sums
+
+    def critic() -> dict[str, float]:
+        total = 0.0
+        for batch, old in batches if settings.estimator == "gae" else ():
+            with autocast(settings.precision, device):
                 values_N = token_values(learner.critic, batch)
             error = value_loss(values_N, old.values_N, old.returns_N, settings.value_clip)
             (error / tokens).backward()
-            sums["value_loss"] += float(error.detach())
-        sums["policy_loss"] += float(loss.detach())
-        sums["kl"] += float(kl)
-        sums["clip_fraction"] += float(clipped)
-        sums["entropy"] += float(entropy_N.detach().sum())
-    return sums
+            total += float(error.detach())
+        return {"value_loss": total}
+
+    of_policy, of_critic = both(policy, critic, device)
+    return of_policy | of_critic
 
 
 @dataclass(frozen=True)

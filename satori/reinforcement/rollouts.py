@@ -116,18 +116,20 @@ def collect(
 class Scoring:
     """The reward model's logits of responses, computed beside the sampling as soon as there is enough to compute.
 
-    A sharded reward model computes on all ranks together, so with several ranks it waits until all are done.
+    Beside it on a GPU: on a CPU the two would fight for the same cores. A sharded reward model computes on all ranks
+    together, so with several ranks it waits until all are done.
     """
 
     def __init__(self, reward_model: PreTrainedModel | None, token_budget: int) -> None:
         self._model, self._budget = reward_model, token_budget
+        self._beside = reward_model is not None and reward_model.device.type != "cpu" and ranks.count() == 1
         self._thread = ThreadPoolExecutor(1)
         self._waiting: dict[int, PromptResponse] = {}
         self._scored: list[tuple[list[int], Future[list[float]]]] = []
 
     def add(self, index: int, sequence: PromptResponse) -> None:
         """A response that is finished, and its number."""
-        if self._model is None or ranks.count() > 1:
+        if not self._beside:
             return
         self._waiting[index] = sequence
         longest = max(len(p) + len(r) for p, r in self._waiting.values())
@@ -138,7 +140,7 @@ class Scoring:
         """The logits of all responses, in order; None for each where there is no reward model."""
         if self._model is None:
             return [None] * len(sequences)
-        if ranks.count() > 1:
+        if not self._beside:
             return reward_logits(self._model, sequences, self._budget)
         self._score()
         logits: dict[int, float] = {}
