@@ -1,9 +1,12 @@
 """Initial states, rollouts of a scripted engine, their outcome and reward (satori.reinforcement.rollouts)."""
 
 import math
+import threading
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from satori.engines.base import Sampling
 from satori.engines.scripted import ScriptedEngine
@@ -175,7 +178,8 @@ def test_a_response_that_ends_exactly_at_the_limit_is_not_truncated(tokenizer):
     assert roll(tokenizer, "\\boxed{5}", max_new_tokens=10).outcome is Outcome.RIGHT  # nine bytes and the end
 
 
-def test_the_reward_model_scores_context_and_sampled_ids(tokenizer, monkeypatch):
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_reward_model_scores_context_and_sampled_ids(tokenizer, monkeypatch, device):
     asked = []
 
     def logits(model, sequences, token_budget):
@@ -183,10 +187,36 @@ def test_the_reward_model_scores_context_and_sampled_ids(tokenizer, monkeypatch)
         return [math.log(3)]
 
     monkeypatch.setattr(module, "reward_logits", logits)
-    rollout = roll(tokenizer, "\\boxed{6}", Start.POSITIVE, prefix="x<|reflect|>", reward_model=object())
+    rollout = roll(tokenizer, "\\boxed{6}", Start.POSITIVE, prefix="x<|reflect|>", reward_model=on(device))
     assert asked == [rollout.sequence]
     assert rollout.reward.preference == pytest.approx(0.75)  # 3 / (1 + 3)
     assert rollout.reward.total == pytest.approx(-1 + 0.75 - 0.5)
+
+
+def test_on_a_gpu_finished_responses_are_scored_while_others_are_generated(tokenizer, monkeypatch):
+    scored = threading.Event()
+
+    def logits(model, sequences, token_budget):
+        scored.set()
+        return [float(len(response)) for _, response in sequences]
+
+    class Slow(ScriptedEngine):
+        def generate(self, prompts, sampling, seed, first=0):
+            for index, completion in super().generate(prompts, sampling, seed):
+                assert index < 4 or scored.wait(10)
+                yield index, completion
+
+    monkeypatch.setattr(module, "reward_logits", logits)
+    engine = Slow(lambda p: [5] * p[0], tokenizer.eos_token_id)
+    states = [state(n) for n in range(1, 7)]
+    rollouts = collect(engine, tokenizer, on("cuda"), states, Sampling(), BETA, seed=0, token_budget=8)
+    expected = [1 / (1 + math.exp(-len(r.completion.token_ids))) for r in rollouts]
+    assert [r.reward.preference for r in rollouts] == pytest.approx(expected)
+
+
+def on(device):
+    """What scoring asks of a reward model that does not compute."""
+    return SimpleNamespace(device=torch.device(device))
 
 
 def test_rollouts_come_in_the_order_of_their_states(tokenizer):
