@@ -88,6 +88,18 @@ def build_parser() -> argparse.ArgumentParser:
     talk.add_argument("--show-tokens", action="store_const", const=True, help="each token by itself, with its id")
     talk.add_argument("--trust-remote-code", action="store_const", const=True, help="run code that the model brings")
     talk.set_defaults(handler=chat_with_model)
+    planned = commands.add_parser(
+        "plan",
+        help="what a recipe needs on so many GPUs: memory and time, with the arithmetic",
+        description="Estimates the memory and time of a recipe on so many GPUs, and shows the arithmetic. Runs nothing. "
+        "The assumptions are printed, and each is an option (--mfu 0.3, --mean-response 1200).",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    planned.add_argument("recipe", help="a shipped recipe's name, or a YAML file")
+    for name, kind, text in _PLAN_OPTIONS:
+        planned.add_argument(name, type=kind, metavar="N", help=text)
+    planned.set_defaults(handler=plan_run)
     recipes = commands.add_parser("recipes", help="list the recipes; print one; explain every setting")
     recipes.add_argument("name", nargs="?", help="print this recipe with every setting")
     recipes.add_argument("--explain", action="store_true", help="what every setting means, with its default")
@@ -95,6 +107,16 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+_PLAN_OPTIONS = (
+    ("--gpus", int, "default: 8"),
+    ("--gpu-memory", float, "GB of one (default: 80)"),
+    ("--peak-tflops", float, "dense bfloat16 peak of one (default: 989, H100 SXM)"),
+    ("--mfu", float, "share of the peak that training reaches (default: 0.35)"),
+    ("--bandwidth", float, "memory bandwidth of one, GB/s (default: 3350, H100 SXM)"),
+    ("--bandwidth-share", float, "share of it that generation reaches (default: 0.5)"),
+    ("--mean-prompt", float, "tokens of a prompt with its restart prefix (default: 300)"),
+    ("--mean-response", float, "tokens of a response (default: 900)"),
+)
 _STAGE_HELP = {
     "pretrain": "the base model: shipped weights, or --pretrain.from_scratch true",
     "synthesize": "COAT demonstrations from generator, critic and reward model",
@@ -309,6 +331,16 @@ def run_stages(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]
         chosen = [chosen[options.round - 1]]
     with Display(quiet=int(os.environ.get("RANK", "0")) > 0) as display:
         run(recipe, out, chosen, options.redo, display)
+    return 0
+
+
+def plan_run(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> int:
+    from satori.planning import PlanSettings, plan
+    from satori.recipe import load_recipe
+
+    machine = _from_options(PlanSettings, options, tuple(PlanSettings.model_fields))
+    for line in plan(load_recipe(options.recipe, overrides), machine):
+        print(line)
     return 0
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-_CHUNK_LOGITS = 2**24
+CHUNK_LOGITS = 2**24
 """Logits computed at a time: 64 MiB in float32."""
 
 
@@ -133,4 +133,4 @@ def _linear(hidden_CH: torch.Tensor, weight_VH: torch.Tensor, bias_V: torch.Tens
 
 
 def _chunk_size(weight_VH: torch.Tensor) -> int:
-    return max(1, _CHUNK_LOGITS // len(weight_VH))
+    return max(1, CHUNK_LOGITS // len(weight_VH))

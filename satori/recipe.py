@@ -75,6 +75,8 @@ def load_recipe(name_or_path: str, overrides: Sequence[tuple[str, str]] = (), sm
     """
     files = recipe_files()
     path = files.get(name_or_path, Path(name_or_path))
+    if not path.is_file() and path.parent.name == "recipes":  # its place in the repository
+        path = files.get(path.stem, path)
     if not path.is_file():
         raise RecipeError(f"no recipe {name_or_path!r}: neither a file nor one of {', '.join(files)}")
     values = _read_yaml(path)

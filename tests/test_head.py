@@ -44,7 +44,7 @@ def results(compute, model, temperature, seed=0, precision=None):
 
 @pytest.fixture(autouse=True, params=[1, 7, 1000], ids=lambda tokens: f"{tokens} tokens a chunk")
 def chunk(request, monkeypatch):
-    monkeypatch.setattr(head, "_CHUNK_LOGITS", request.param * VOCABULARY)
+    monkeypatch.setattr(head, "CHUNK_LOGITS", request.param * VOCABULARY)
 
 
 @pytest.mark.parametrize("bias", [False, True])
