@@ -91,7 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     planned = commands.add_parser(
         "plan",
         help="what a recipe needs on so many GPUs: memory and time, with the arithmetic",
-        description="Estimates the memory and time of a recipe on so many GPUs, and shows the arithmetic. Runs nothing. "
+        description="Estimates memory and time of a recipe on so many GPUs, and shows the arithmetic. Runs nothing. "
         "The assumptions are printed, and each is an option (--mfu 0.3, --mean-response 1200).",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -209,7 +209,7 @@ def training(settings: RLSettings, shape: Shape, machine: PlanSettings, width: i
 
 
 def sampling(recipe: Recipe, shape: Shape, machine: PlanSettings, width: int) -> list[Line]:
-    """While responses are sampled the trained models stay where they are, without gradients; the engine has the rest."""
+    """While responses are sampled the trained models stay, without gradients; the engine has the rest."""
     settings, scalar, gpus = recipe.rl, shape.with_scalar_head, machine.gpus
     both = shape.parameters + (scalar if settings.estimator == "gae" else 0)
     resting = Line(
