@@ -137,6 +137,11 @@ class OwnTrainer(Trainer):
             state_dict = {name: every[name] for name, p in self.model.named_parameters() if p.requires_grad}
         super()._save(output_dir, state_dict)
 
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        assert self.model is not None
+        if not has_adapters(self.model):  # else what is missing stands still
+            super()._issue_warnings_after_load(load_result)
+
 
 class _FineTuning(OwnTrainer, SFTTrainer):
     """With batches of similar length, the same on any number of ranks."""
