@@ -112,8 +112,11 @@ def largest_divisor(number: int, limit: int) -> int:
 
 
 class OwnTrainer(Trainer):
-    """A trainer with what the settings say of optimiser and memory. The optimiser is made once the model is sharded, not
-    before. Beside adapters the checkpoints hold what is trained, and no copy of the base."""
+    """A trainer with what the settings say of optimiser and memory.
+
+    The optimiser is made once the model is sharded, not before. Beside adapters the checkpoints hold what is trained,
+    and no copy of the base.
+    """
 
     def __init__(self, settings: OptimizerSettings, **arguments: Any) -> None:
         self.settings = settings
