@@ -112,8 +112,11 @@ def largest_divisor(number: int, limit: int) -> int:
 
 
 class OwnTrainer(Trainer):
-    """A trainer with what the settings say of optimiser and memory. The optimiser is made once the model is sharded,
-    not before. Beside adapters the checkpoints hold what is trained, and no copy of the base."""
+    """A trainer with what the settings say of optimiser and memory.
+
+    The optimiser is made once the model is sharded, not before. Beside adapters the checkpoints hold what is trained,
+    and no copy of the base.
+    """
 
     def __init__(self, settings: OptimizerSettings, **arguments: Any) -> None:
         self.settings = settings
@@ -136,6 +139,11 @@ class OwnTrainer(Trainer):
             every = self.model.state_dict() if state_dict is None else state_dict
             state_dict = {name: every[name] for name, p in self.model.named_parameters() if p.requires_grad}
         super()._save(output_dir, state_dict)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        assert self.model is not None
+        if not has_adapters(self.model):  # else what is missing stands still
+            super()._issue_warnings_after_load(load_result)
 
 
 class _FineTuning(OwnTrainer, SFTTrainer):
