@@ -1,10 +1,12 @@
 """Where the time of one PPO iteration goes, phase by phase: the public functions of each phase, timed from outside.
 
 An iteration here has everything that a run's has: sampling, grading, a reward model, a critic. ``busy cores`` is
-processor time of this process over wall time; grading's worker processes are not in it.
+processor time of this process over wall time; grading's worker processes are not in it. What goes on in a thread
+beside a phase (grading beside generation, values beside log-probabilities) is told apart.
 """
 
 import importlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,8 +18,8 @@ from bench.subject import Size, Subject
 from bench.training import OurTraining
 
 PHASES = {
-    "generation": ("satori.reinforcement.rollouts:generate_all",),
-    "grading": ("satori.reinforcement.rollouts:decode_response", "satori.reinforcement.rollouts:grade_all"),
+    "generation": ("satori.reinforcement.rollouts:answer",),
+    "grading": ("satori.sampling:decode_response", "satori.sampling:grade"),
     "scoring": ("satori.reinforcement.rollouts:reward_logits",),
     "log-probabilities": ("satori.reinforcement.ppo:token_logprobs",),
     "values": ("satori.reinforcement.ppo:response_values",),
@@ -43,6 +45,7 @@ def measure(subject: Subject, size: Size) -> Results:
         name: {
             "seconds": clock.wall.get(name, 0.0) / size.runs,
             "share": clock.wall.get(name, 0.0) / total,
+            "beside_seconds": clock.beside.get(name, 0.0) / size.runs,
             "busy_cores": clock.processor.get(name, 0.0) / max(clock.wall.get(name, 0.0), 1e-9),
         }
         for name in (*PHASES, REST)
@@ -56,6 +59,9 @@ class PhaseClock:
     def __init__(self) -> None:
         self.wall: dict[str, float] = {}
         self.processor: dict[str, float] = {}
+        self.beside: dict[str, float] = {}
+        """Seconds in other threads than the main one."""
+        self._lock = threading.Lock()
         self._open: list[str] = []
         self._since = (0.0, 0.0)
 
@@ -91,8 +97,15 @@ class PhaseClock:
 
     def _timed(self, function: Callable[..., Any], phase: str) -> Callable[..., Any]:
         def timed(*args: Any, **kwargs: Any) -> Any:
-            with self.phase(phase):
+            if threading.current_thread() is threading.main_thread():
+                with self.phase(phase):
+                    return function(*args, **kwargs)
+            started = time.perf_counter()
+            try:
                 return function(*args, **kwargs)
+            finally:
+                with self._lock:
+                    self.beside[phase] = self.beside.get(phase, 0.0) + time.perf_counter() - started
 
         return timed
 

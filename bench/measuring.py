@@ -166,8 +166,9 @@ def ratio_table(results: Results) -> Table:
 
 def phase_table(results: Results) -> Table:
     table = Table(title="one PPO iteration")
-    for heading in ("phase", "seconds", "share", "busy cores"):
+    for heading in ("phase", "seconds", "share", "in a thread beside others", "busy cores"):
         table.add_column(heading, justify="left" if heading == "phase" else "right")
     for name, row in results.phases.items():
-        table.add_row(name, f"{row['seconds']:.3f}", f"{row['share']:.1%}", f"{row['busy_cores']:.2f}")
+        beside = f"{row['beside_seconds']:.3f}" if row["beside_seconds"] else ""
+        table.add_row(name, f"{row['seconds']:.3f}", f"{row['share']:.1%}", beside, f"{row['busy_cores']:.2f}")
     return table

@@ -46,7 +46,7 @@ class Size:
     temperature: float = 1.0
     optimizer_steps: int = 8
     """Optimiser steps in an iteration. The paper takes 8: 1024 rollouts in batches of 128."""
-    micro_batch: int = 2048
+    micro_batch: int = 1024
     """Most padded tokens that we train on at a time, as in the tiny recipe: what two cores keep in their caches. A GPU
     wants more."""
     runs: int = 5

@@ -132,7 +132,9 @@ def load_checkpoint(context: StageContext, folder: Path) -> PreTrainedModel:
     if not context.recipe.reward_model.lora.rank:
         return load_reward_model(folder)
     model = new_reward_model(context)
-    model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+    found = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+    assert not found.unexpected_keys
+    assert not {name for name, p in model.named_parameters() if p.requires_grad}.intersection(found.missing_keys)
     return model.eval()
 
 

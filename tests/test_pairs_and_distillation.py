@@ -205,7 +205,7 @@ def test_a_trajectory_is_written_with_the_ids_it_was_sampled_with():
 # --- sampling ---
 
 
-def sample(tokenizer, problems, samples, text, max_new_tokens=100, on_done=lambda: None):
+def sample(tokenizer, problems, samples, text, max_new_tokens=100, on_done=lambda more: None):
     engine = ScriptedEngine(lambda prompt: tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id)
     return sample_responses(
         engine, tokenizer, problems, samples, Sampling(max_new_tokens=max_new_tokens), 0, on_done=on_done
@@ -234,7 +234,7 @@ def test_a_truncated_sample_is_never_correct(tokenizer):
 
 def test_progress_is_told_after_every_response(tokenizer):
     calls = []
-    sample(tokenizer, PROBLEMS, 3, "x", on_done=lambda: calls.append(1))
+    sample(tokenizer, PROBLEMS, 3, "x", on_done=calls.append)
     assert len(calls) == 6
 
 
