@@ -54,11 +54,13 @@ def run_stage(context: StageContext) -> str:
         write_jsonl(path, [describe(response, share) for share, response in chosen])
     base = context.artifact("base")
     model, tokenizer = load_policy(base), load_tokenizer(base)
-    add_meta_actions(model, tokenizer)
+    new_tokens = add_meta_actions(model, tokenizer)
     sequences = [(record["prompt_ids"], record["token_ids"]) for record in read_jsonl(path)]
     if not sequences:
         raise ArtifactError(f"{path}: the policy solved no problem, nothing to distil")
-    fine_tune(model, tokenizer, sequences, settings, context.folder, context.task, context.seed, context.trackers)
+    fine_tune(
+        model, tokenizer, sequences, settings, context.folder, context.task, context.seed, context.trackers, new_tokens
+    )
     save(model, tokenizer, context.folder)
     return f"distilled {len(sequences)} correct trajectories into the base model"
 

@@ -27,13 +27,21 @@ def run_stage(context: StageContext) -> str:
         return take_checkpoint(context)
     base = context.artifact("base")
     model, tokenizer = load_policy(base), load_tokenizer(base)
-    add_meta_actions(model, tokenizer)
+    new_tokens = add_meta_actions(model, tokenizer)
     sequences = []
     for record in read_jsonl(context.artifact("synthesis") / "demonstrations.jsonl"):
         response = tokenizer.encode(record["response"], add_special_tokens=False)
         sequences.append((encode_prompt(tokenizer, record["question"]), [*response, tokenizer.eos_token_id]))
     fine_tune(
-        model, tokenizer, sequences, context.recipe.tune, context.folder, context.task, context.seed, context.trackers
+        model,
+        tokenizer,
+        sequences,
+        context.recipe.tune,
+        context.folder,
+        context.task,
+        context.seed,
+        context.trackers,
+        new_tokens,
     )
     save(model, tokenizer, context.folder)
     return f"tuned on {len(sequences)} demonstrations"

@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 from satori import ranks
 from satori.run_folder import ArtifactError
 from satori.scoring import check_padding
-from satori.sharding import full_state, is_sharded
+from satori.sharding import full_state, is_whole
 
 TorchType = Literal["auto", "float32", "bfloat16"]
 
@@ -110,9 +110,10 @@ def load_any_reward_model(name: str, dtype: TorchType = "auto") -> tuple[PreTrai
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
-    """Write a checkpoint that transformers, TRL and vLLM load by its path; of several ranks the first writes it."""
+    """Write a checkpoint that transformers, TRL and vLLM load by its path, adapters merged. Of several ranks the first
+    writes it."""
     check_padding(tokenizer)
-    state = full_state(model) if is_sharded(model) else None
+    state = None if is_whole(model) else full_state(model)
     if ranks.is_first():
         model.save_pretrained(path, state_dict=state)
         tokenizer.save_pretrained(path)

@@ -20,12 +20,14 @@ class MuonWithAdamW(torch.optim.Optimizer):
     """Two optimisers behind one interface: one list of parameter groups, one step, one state."""
 
     def __init__(self, model: torch.nn.Module, lr: float) -> None:
-        matrices = [p for name, p in model.named_parameters() if is_layer_matrix(name, p)]
-        others = [p for name, p in model.named_parameters() if not is_layer_matrix(name, p)]
+        trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        matrices = [p for name, p in trained if is_layer_matrix(name, p)]
+        others = [p for name, p in trained if not is_layer_matrix(name, p)]
         self.parts: tuple[torch.optim.Optimizer, ...] = (
             torch.optim.Muon(matrices, lr=lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
         )
+        if others:  # adapters alone are matrices, all of them
+            self.parts += (torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True),)
         super().__init__([*matrices, *others], {"lr": lr})
         # The parts' own groups, so that a scheduler that sets a group's learning rate reaches them.
         self.param_groups = [group for part in self.parts for group in part.param_groups]
@@ -62,7 +64,7 @@ def is_layer_matrix(name: str, parameter: torch.nn.Parameter) -> bool:
 
 
 def make_optimizer(model: torch.nn.Module, kind: OptimizerKind, lr: float) -> torch.optim.Optimizer:
-    """The optimiser of a kind over all of a model's parameters, without weight decay."""
+    """The optimiser of a kind over those of a model's parameters that are trained, without weight decay."""
     if kind is OptimizerKind.MUON:
         return MuonWithAdamW(model, lr)
-    return torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0, fused=True)
+    return torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=lr, weight_decay=0.0, fused=True)

@@ -15,18 +15,20 @@ from pathlib import Path
 
 from datasets import Dataset
 from pydantic import Field
+from safetensors.torch import load_file
 from transformers import PreTrainedModel, PrinterCallback
 from trl import RewardConfig, RewardTrainer
 
 from satori.config import derive_seed
 from satori.engines.base import Sampling
+from satori.lora import add_adapters
 from satori.models import load_any_reward_model, load_reward_model, load_tokenizer, save
 from satori.problems.arithmetic import Split
 from satori.run_folder import CHECKPOINTS, ArtifactError, read_jsonl, write_jsonl, write_text
 from satori.sampling import Response, sample_responses
 from satori.scoring import check_padding, reward_logits
 from satori.stage import StageContext
-from satori.training import OptimizerSettings, OwnOptimizer, ReportCallback, last_checkpoint, trainer_arguments
+from satori.training import OptimizerSettings, OwnTrainer, ReportCallback, last_checkpoint, trainer_arguments
 from satori.types import Problem
 
 
@@ -52,7 +54,7 @@ class RewardModelSettings(OptimizerSettings):
     RM@k is measured all the same."""
 
 
-class _Training(OwnOptimizer, RewardTrainer):
+class _Training(OwnTrainer, RewardTrainer):
     """TRL's."""
 
 
@@ -102,7 +104,7 @@ def train(context: StageContext) -> str:
         raise ArtifactError(f"{pairs_file}: no problem had both correct and incorrect responses, nothing to learn from")
     arguments = trainer_arguments(context.folder / CHECKPOINTS, settings, context.seed, len(rows))
     arguments |= {"save_total_limit": None}  # the best is chosen in the end
-    model = load_reward_model(tuned)
+    model = new_reward_model(context)
     trainer = _Training(
         settings,
         model=model,
@@ -113,10 +115,25 @@ def train(context: StageContext) -> str:
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_checkpoint(context.folder / CHECKPOINTS))
-    best = load_reward_model(select_checkpoint(context))
+    best = load_checkpoint(context, select_checkpoint(context))
     save(best, tokenizer, context.folder)
     outcome = measure(context, best)
     return f"{len(rows)} pairs; {outcome}"
+
+
+def new_reward_model(context: StageContext) -> PreTrainedModel:
+    """The format-tuned model with a new head, and with adapters where they are asked for."""
+    model = load_reward_model(context.artifact("format_tuned"))
+    return add_adapters(model, context.recipe.reward_model.lora, context.seed, trained=["score"])
+
+
+def load_checkpoint(context: StageContext, folder: Path) -> PreTrainedModel:
+    """The reward model of a trainer's checkpoint, which holds only what was trained where there are adapters."""
+    if not context.recipe.reward_model.lora.rank:
+        return load_reward_model(folder)
+    model = new_reward_model(context)
+    model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+    return model.eval()
 
 
 def measure(context: StageContext, reward_model: PreTrainedModel) -> str:
@@ -160,7 +177,7 @@ def select_checkpoint(context: StageContext) -> Path:
     validation = islice(context.problems(Split.VALIDATION, 0), settings.validation_problems)
     groups = _sample(context, list(validation), "validation")
     scores = {
-        path.parent: rm_at_k(load_reward_model(path.parent), groups)["reward_model"]
+        path.parent: rm_at_k(load_checkpoint(context, path.parent), groups)["reward_model"]
         for path in sorted(context.folder.glob(f"{CHECKPOINTS}/checkpoint-*/config.json"))
     }
     return max(scores, key=lambda path: scores[path])

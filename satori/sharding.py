@@ -25,6 +25,7 @@ from torch.nn.utils import clip_grad_norm_
 from transformers import PreTrainedModel
 
 from satori import ranks
+from satori.lora import has_adapters, merged, plain_name, plain_parameters
 from satori.optimizers import remembered
 
 T = TypeVar("T")
@@ -57,6 +58,11 @@ def is_sharded(model: torch.nn.Module) -> bool:
     return isinstance(model, FSDPModule)
 
 
+def is_whole(model: torch.nn.Module) -> bool:
+    """Whether a model's own parameters are what it computes with: none of them on other ranks, no adapters."""
+    return not is_sharded(model) and not has_adapters(model)
+
+
 def in_forward(model: PreTrainedModel, work: Callable[..., T], *arguments: Any) -> T:
     """``work(model, *arguments)``, with the parameters of a sharded model's embeddings and head at hand as they are in
     its own ``forward``. All ranks call it the same number of times."""
@@ -71,13 +77,14 @@ def _call(model: PreTrainedModel, work: Callable[..., T], *arguments: Any) -> T:
 
 
 def full_parameters(model: PreTrainedModel, remove_duplicate: bool = True) -> Iterator[tuple[str, torch.Tensor]]:
-    """Names and whole parameters, one at a time: of a sharded model no two are whole together. All ranks take all."""
-    for name, parameter in model.named_parameters(remove_duplicate=remove_duplicate):
-        yield name, _whole(parameter.detach())
+    """Names and whole parameters, adapters merged into them, one at a time: of a sharded model no two are whole
+    together. All ranks take all."""
+    for name, parameter, adapter in plain_parameters(model, remove_duplicate):
+        yield name, merged(_whole(parameter.detach()), adapter, _whole)
 
 
 def copy_parameters(source: PreTrainedModel, target: PreTrainedModel) -> None:
-    """Give an ordinary model the parameters of a sharded one of the same architecture."""
+    """Give an ordinary model the parameters of a sharded or adapted one of the same architecture."""
     own = dict(target.named_parameters())
     for name, whole in full_parameters(source):
         own[name].detach().copy_(whole)
@@ -86,7 +93,8 @@ def copy_parameters(source: PreTrainedModel, target: PreTrainedModel) -> None:
 def full_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """All parameters and saved buffers of a model on the first rank's CPU, a tied matrix once; empty on the others."""
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    state = {name: tensor for name, tensor in model.state_dict().items() if name not in parameters}
+    buffers = ((plain_name(name), tensor) for name, tensor in model.state_dict().items() if name not in parameters)
+    state = {name: tensor for name, tensor in buffers if name is not None}
     for name, whole in full_parameters(model):
         if ranks.is_first():
             state[name] = whole.cpu()
@@ -99,10 +107,10 @@ def clip_gradients(model: PreTrainedModel, limit: float) -> float:
 
 
 def save_state(folder: Path, models: Mapping[str, tuple[PreTrainedModel, torch.optim.Optimizer]]) -> None:
-    """Write the parameters and optimiser states of models to a folder, each rank its part."""
+    """Write the trained parameters and optimiser states of models to a folder, each rank its part."""
     state: dict[str, torch.Tensor] = {}
     for title, (model, optimizer) in models.items():
-        state |= {f"{title}/{name}": parameter.detach() for name, parameter in model.named_parameters()}
+        state |= {f"{title}/{name}": parameter.detach() for name, parameter in _trained(model)}
         state |= _moments(title, model, optimizer)
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
     with _knowingly_alone():
@@ -115,7 +123,7 @@ def load_state(folder: Path, models: Mapping[str, tuple[PreTrainedModel, torch.o
     saved = reader.read_metadata().state_dict_metadata
     state: dict[str, torch.Tensor] = {}
     for title, (model, optimizer) in models.items():
-        for name, parameter in model.named_parameters():
+        for name, parameter in _trained(model):
             state[f"{title}/{name}"] = parameter.detach()
             start = f"{title}.optimizer/{name}/"
             for key in (key for key in saved if key.startswith(start)):
@@ -138,9 +146,14 @@ def _moments(title: str, model: PreTrainedModel, optimizer: torch.optim.Optimize
     """The optimiser's tensors of each parameter. What its groups say (rates, betas) is the settings', not the state."""
     return {
         f"{title}.optimizer/{name}/{field}": tensor
-        for name, parameter in model.named_parameters()
+        for name, parameter in _trained(model)
         for field, tensor in remembered(optimizer, parameter).items()
     }
+
+
+def _trained(model: PreTrainedModel) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    """What an optimiser moves: beside adapters the rest stands still, and is in the checkpoint that it came from."""
+    return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
 def _whole(tensor: torch.Tensor) -> torch.Tensor:

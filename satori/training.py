@@ -28,10 +28,12 @@ from trl import SFTConfig, SFTTrainer
 
 from satori import ranks
 from satori.config import Settings
+from satori.lora import LoraSettings, add_adapters, has_adapters
 from satori.models import device
 from satori.optimizers import OptimizerKind, make_optimizer
 from satori.precision import Precision, in_bfloat16
 from satori.progress import Task
+from satori.recompute import Recompute, recomputes
 from satori.run_folder import CHECKPOINTS, ArtifactError, append_jsonl, forget_after
 from satori.scoring import PromptResponse
 from satori.tracking import Trackers
@@ -51,6 +53,10 @@ class OptimizerSettings(Settings):
     """`muon` learns faster on small models; the paper's scripts use Adam."""
     precision: Precision = "auto"
     """`float32`, `bfloat16` (autocast), or `auto`: bfloat16 on a GPU."""
+    recompute_activations: Recompute = "auto"
+    """Compute activations again in the backward pass instead of keeping them; `auto`: on a GPU."""
+    lora: LoraSettings = LoraSettings()
+    """Adapters; added tokens, and a new head, are trained as they are."""
 
 
 def trainer_arguments(folder: Path, settings: OptimizerSettings, seed: int, examples: int) -> dict[str, Any]:
@@ -76,7 +82,7 @@ def trainer_arguments(folder: Path, settings: OptimizerSettings, seed: int, exam
         "seed": seed,
         "use_cpu": device().type == "cpu",  # else transformers refuses bfloat16 there
         "bf16": in_bfloat16(settings.precision),
-        **recomputing_activations(),
+        **memory_arguments(settings),
         "disable_tqdm": True,
         "report_to": [],
         "dataloader_pin_memory": False,
@@ -104,20 +110,15 @@ def largest_divisor(number: int, limit: int) -> int:
     return next(divisor for divisor in range(min(number, limit), 0, -1) if number % divisor == 0)
 
 
-def recomputing_activations() -> dict[str, Any]:
-    """On a GPU activations are computed again in the backward pass; with several ranks the model is sharded."""
-    on_gpu = device().type == "cuda"
-    if ranks.count() == 1:
-        return {"gradient_checkpointing": on_gpu}
-    return {
-        "gradient_checkpointing": False,
-        "fsdp": True,
-        "fsdp_config": {"version": 2, "activation_checkpointing": on_gpu},
-    }
+def memory_arguments(settings: OptimizerSettings) -> dict[str, Any]:
+    """Whether activations are computed again in the backward pass; with several ranks the model is sharded."""
+    again = {"gradient_checkpointing": recomputes(settings.recompute_activations)}
+    return again if ranks.count() == 1 else {**again, "fsdp": True, "fsdp_config": {"version": 2}}
 
 
-class OwnOptimizer(Trainer):
-    """A trainer with the optimiser of the settings. It is made once the model is sharded, not before."""
+class OwnTrainer(Trainer):
+    """A trainer with the optimiser of the settings. It is made once the model is sharded, not before. Beside adapters
+    its checkpoints hold what is trained, and no copy of the base."""
 
     def __init__(self, settings: OptimizerSettings, **arguments: Any) -> None:
         self.settings = settings
@@ -129,8 +130,15 @@ class OwnOptimizer(Trainer):
         self.optimizer = make_optimizer(trained, self.settings.optimizer, self.settings.learning_rate)
         return self.optimizer
 
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        assert self.model is not None
+        if has_adapters(self.model):
+            every = self.model.state_dict() if state_dict is None else state_dict
+            state_dict = {name: every[name] for name, p in self.model.named_parameters() if p.requires_grad}
+        super()._save(output_dir, state_dict)
 
-class _FineTuning(OwnOptimizer, SFTTrainer):
+
+class _FineTuning(OwnTrainer, SFTTrainer):
     """With batches of similar length, the same on any number of ranks."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
@@ -195,8 +203,13 @@ def fine_tune(
     task: Task,
     seed: int,
     trackers: Trackers | None = None,
+    new_tokens: Sequence[int] = (),
 ) -> None:
-    """Supervised fine-tuning in place, loss on the responses only. Goes on from a checkpoint left in ``folder``."""
+    """Supervised fine-tuning in place, loss on the responses only. Goes on from a checkpoint left in ``folder``.
+
+    Adapters train beside ``new_tokens``, where there are any: tokens that the model has never seen.
+    """
+    add_adapters(model, settings.lora, seed, tokens=new_tokens)
     rows = [
         {"input_ids": [*prompt, *response], "labels": [-100] * len(prompt) + list(response)}
         for prompt, response in sequences

@@ -12,10 +12,11 @@ from satori.training import OptimizerSettings, fine_tune, last_checkpoint
 SEQUENCES = [((5, 6), (7, 8, 1)), ((9,), (3, 1)), ((4, 4), (2, 1)), ((8,), (8, 8, 1))] * 2
 
 
-def tune(model, tokenizer, folder, **changes):
+def tune(model, tokenizer, folder, new_tokens=(), **changes):
     settings = OptimizerSettings(learning_rate=1e-2, batch_size=4, micro_batch_size=2, **changes)
     with Display() as display:
-        fine_tune(model, tokenizer, SEQUENCES, settings, folder, display.task("tune"), seed=0)
+        task = display.task("tune")
+        fine_tune(model, tokenizer, SEQUENCES, settings, folder, task, seed=0, new_tokens=new_tokens)
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 

@@ -14,7 +14,7 @@ from satori.engines.stopping import stop_ids
 from satori.engines.torch_engine import TorchEngine
 from satori.engines.vllm_engine import VllmEngine, VllmSettings
 from satori.models import context_length, load_policy, load_tokenizer
-from satori.sharding import is_sharded
+from satori.sharding import is_whole
 
 
 class EngineKind(StrEnum):
@@ -52,7 +52,7 @@ def open_engine(
     """
     tokenizer = load_tokenizer(checkpoint)
     if settings.kind is EngineKind.TORCH:
-        live = load_policy(checkpoint) if model is None or is_sharded(model) else model
+        live = model if model is not None and is_whole(model) else load_policy(checkpoint)
         first, *others = stop_ids(live.generation_config, tokenizer)
         sampler = TorchEngine(live, first, settings.rows, others)
         if model is not None:

@@ -24,7 +24,7 @@ from transformers.masking_utils import sdpa_mask
 from satori.config import derive_seed
 from satori.engines.base import EngineError, Piece, Sampling
 from satori.head import head_logits
-from satori.sharding import copy_parameters, is_sharded
+from satori.sharding import copy_parameters, is_whole
 from satori.types import Completion, FinishReason
 
 _GROWTH = 64  # the cache grows by at least so many positions at a time
@@ -203,12 +203,12 @@ class TorchEngine:
         self._stop_ids = torch.tensor(sorted(self.stop_ids), device=model.device)
 
     def update_weights(self, model: PreTrainedModel) -> None:
-        """See :class:`satori.engines.base.PolicyEngine`: the live model is sampled anyway; of a sharded one a whole
-        copy."""
-        if is_sharded(model):
-            copy_parameters(model, self.model)
-        else:
+        """See :class:`satori.engines.base.PolicyEngine`: the live model is sampled anyway; of a sharded one, or
+        one with adapters, a whole copy."""
+        if is_whole(model):
             self.model = model
+        else:
+            copy_parameters(model, self.model)
 
     def sleep(self) -> None:
         """Nothing to give up: the cache lives no longer than a call of ``generate``."""

@@ -36,6 +36,7 @@ from satori.engines.vllm_weights import (
     check_each,
     live_weights,
     parameter_shapes,
+    unmerged_weights,
     with_tied_head,
 )
 from satori.types import Completion, FinishReason
@@ -149,9 +150,8 @@ class VllmEngine:
     def update_weights(self, model: PreTrainedModel) -> None:
         """See :class:`satori.engines.base.PolicyEngine`. Raises EngineError for another model, and goes on with the
         weights it has."""
-        weights = live_weights(model)
-        check_all(weights, self._shapes)
-        self.update_weights_from(weights)
+        check_all(unmerged_weights(model), self._shapes)
+        self.update_weights_from(live_weights(model))
 
     def update_weights_from(self, pairs: Weights) -> None:
         """Sample with these weights from now on: all parameters by their names in the model, taken one by one; a tied

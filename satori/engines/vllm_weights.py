@@ -8,6 +8,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from satori.engines.base import EngineError
+from satori.lora import plain_parameters
+from satori.sharding import full_parameters
 
 Weights = Iterable[tuple[str, torch.Tensor]]
 """Tensors by their names in a checkpoint."""
@@ -23,12 +25,18 @@ def parameter_shapes(checkpoint: str, trust_remote_code: bool = False) -> Shapes
     config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=trust_remote_code)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-    return {name: tensor.shape for name, tensor in live_weights(model)}
+    return {name: tensor.shape for name, tensor in unmerged_weights(model)}
 
 
-def live_weights(model: PreTrainedModel) -> list[tuple[str, torch.Tensor]]:
-    """All weights of a model in training, not copied; a tied head under both of its names."""
-    return [(name, tensor.detach()) for name, tensor in model.named_parameters(remove_duplicate=False)]
+def unmerged_weights(model: PreTrainedModel) -> Weights:
+    """The weights of a model in training as they lie, without what its adapters add; a tied head under both of its
+    names."""
+    return ((name, tensor.detach()) for name, tensor, _ in plain_parameters(model, remove_duplicate=False))
+
+
+def live_weights(model: PreTrainedModel) -> Weights:
+    """All weights of a model in training, adapters merged, one by one; a tied head under both of its names."""
+    return full_parameters(model, remove_duplicate=False)
 
 
 def with_tied_head(pairs: Weights, shapes: Shapes) -> Weights:

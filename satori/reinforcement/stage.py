@@ -20,6 +20,7 @@ from satori.authors.rl_data import ReleasedStates, initial_states_of, read_state
 from satori.coat import encode_prompt, meta_action_ids
 from satori.config import derive_seed
 from satori.engines.base import PolicyEngine, Sampling
+from satori.lora import LoraSettings, add_adapters
 from satori.models import load_policy, load_reward_model, load_tokenizer, save
 from satori.optimizers import make_optimizer
 from satori.precision import in_bfloat16
@@ -68,6 +69,8 @@ class RLSettings(PPOSettings):
     """Off: no preference bonus (paper table 8). The critic starts from the reward model all the same."""
     starts: StartWeights = StartWeights()
     """Proportions of plain, positive and negative starts; 1, 0, 0 turns restart and explore off (paper table 7)."""
+    lora: LoraSettings = LoraSettings()
+    """Adapters of policy and critic; the critic's head is trained as it is."""
     validation_problems: int = Field(default=100, ge=0)
     validate_every: int = Field(default=10, gt=0)
     checkpoint_every: int = Field(default=10, gt=0)
@@ -249,8 +252,14 @@ def load_learner(context: StageContext, settings: RLSettings, policy_path: Path)
     """Models and optimisers at the start of training, or as the last checkpoint left them; and the next step."""
     whole = sorted((context.folder / CHECKPOINTS).glob("step-??????"))
     half = in_bfloat16(settings.precision)
-    policy = shard(load_policy(policy_path), half)
-    critic = shard(load_reward_model(context.artifact("reward_model")), half)
+    policy = add_adapters(load_policy(policy_path), settings.lora, derive_seed(context.seed, "policy's adapters"))
+    critic = add_adapters(
+        load_reward_model(context.artifact("reward_model")),
+        settings.lora,
+        derive_seed(context.seed, "critic's adapters"),
+        trained=["score"],
+    )
+    policy, critic = shard(policy, half), shard(critic, half)
     learner = Learner(
         policy,
         critic,
