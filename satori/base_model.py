@@ -77,9 +77,10 @@ def run_stage(context: StageContext) -> str:
     else:
         model, tokenizer = load_any_policy(settings.name, settings.trust_remote_code, settings.dtype)
     prepare(model, tokenizer)
+    size = sum(p.numel() for p in model.parameters()) / 1e6
     learnt = warm_up(context, model, tokenizer) if settings.warmup.examples else ""
     save(model, tokenizer, context.folder)
-    return f"{settings.name}, {sum(p.numel() for p in model.parameters()) / 1e6:.0f}M parameters{learnt}"
+    return f"{settings.name}, {size:.0f}M parameters{learnt}"
 
 
 def warm_up(context: StageContext, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:

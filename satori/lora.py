@@ -18,6 +18,7 @@ from pydantic import Field
 from transformers import PreTrainedModel
 
 from satori.config import Settings
+from satori.run_folder import ArtifactError
 
 _ADAPTER = "default"
 _INSERTED = {"base_layer", "token_adapter"}
@@ -39,10 +40,6 @@ class LoraSettings(Settings):
     """Of what goes into the adapters, in supervised training; reinforcement learning has none."""
 
 
-class LoraError(ValueError):
-    """The settings do not fit the model."""
-
-
 def add_adapters(
     model: PreTrainedModel, settings: LoraSettings, seed: int, trained: Sequence[str] = (), tokens: Sequence[int] = ()
 ) -> PreTrainedModel:
@@ -50,7 +47,7 @@ def add_adapters(
 
     ``trained`` names modules that are trained as they are, such as a new head. Of ``tokens`` the rows of the embeddings
     and of the output head are trained: what has just been added to a vocabulary cannot stand still. At first the model
-    computes what it did. Raises LoraError where a target does not exist.
+    computes what it did. Raises ArtifactError where a target does not exist.
     """
     if not settings.rank:
         return model
@@ -119,7 +116,7 @@ def _targets(model: PreTrainedModel, settings: LoraSettings) -> list[str]:
         return linear
     known = sorted({name.rpartition(".")[2] for name in linear})
     if unknown := sorted(set(settings.targets) - set(known)):
-        raise LoraError(
+        raise ArtifactError(
             f"lora.targets: {', '.join(unknown)} is not among the model's linear modules; it has {', '.join(known)}"
         )
     return [name for name in linear if name.rpartition(".")[2] in settings.targets]
@@ -136,6 +133,6 @@ def _token_rows(model: PreTrainedModel, tokens: Sequence[int]) -> dict[str, list
     head: Any = model.get_output_embeddings()
     own_head = [] if head is None or head.weight is embeddings.weight else [head]
     if tokens and getattr(head, "bias", None) is not None:
-        raise LoraError("lora: tokens were added to a model whose output head has a bias, which cannot be trained so")
+        raise ArtifactError("lora: tokens were added, and an output head with a bias cannot learn them so")
     names = {id(module): name for name, module in model.named_modules()}
     return {names[id(module)].rpartition(".")[2]: list(tokens) for module in (embeddings, *own_head) if tokens}

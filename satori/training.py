@@ -33,7 +33,7 @@ from satori.models import device
 from satori.optimizers import OptimizerKind, make_optimizer
 from satori.precision import Precision, in_bfloat16
 from satori.progress import Task
-from satori.recompute import Recompute, recomputes
+from satori.recompute import Recompute, recomputing
 from satori.run_folder import CHECKPOINTS, ArtifactError, append_jsonl, forget_after
 from satori.scoring import PromptResponse
 from satori.tracking import Trackers
@@ -82,7 +82,8 @@ def trainer_arguments(folder: Path, settings: OptimizerSettings, seed: int, exam
         "seed": seed,
         "use_cpu": device().type == "cpu",  # else transformers refuses bfloat16 there
         "bf16": in_bfloat16(settings.precision),
-        **memory_arguments(settings),
+        "gradient_checkpointing": False,  # our own, the same on any number of ranks
+        **({} if ranks.count() == 1 else {"fsdp": True, "fsdp_config": {"version": 2}}),
         "disable_tqdm": True,
         "report_to": [],
         "dataloader_pin_memory": False,
@@ -110,15 +111,12 @@ def largest_divisor(number: int, limit: int) -> int:
     return next(divisor for divisor in range(min(number, limit), 0, -1) if number % divisor == 0)
 
 
-def memory_arguments(settings: OptimizerSettings) -> dict[str, Any]:
-    """Whether activations are computed again in the backward pass; with several ranks the model is sharded."""
-    again = {"gradient_checkpointing": recomputes(settings.recompute_activations)}
-    return again if ranks.count() == 1 else {**again, "fsdp": True, "fsdp_config": {"version": 2}}
-
-
 class OwnTrainer(Trainer):
-    """A trainer with the optimiser of the settings. It is made once the model is sharded, not before. Beside adapters
-    its checkpoints hold what is trained, and no copy of the base."""
+    """A trainer with what the settings say of optimiser and memory.
+
+    The optimiser is made once the model is sharded, not before. Beside adapters the checkpoints hold what is trained,
+    and no copy of the base.
+    """
 
     def __init__(self, settings: OptimizerSettings, **arguments: Any) -> None:
         self.settings = settings
@@ -130,12 +128,22 @@ class OwnTrainer(Trainer):
         self.optimizer = make_optimizer(trained, self.settings.optimizer, self.settings.learning_rate)
         return self.optimizer
 
+    def compute_loss(self, *arguments: Any, **options: Any) -> Any:
+        assert isinstance(self.model, PreTrainedModel)
+        with recomputing(self.model, self.settings.recompute_activations):
+            return super().compute_loss(*arguments, **options)
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         assert self.model is not None
         if has_adapters(self.model):
             every = self.model.state_dict() if state_dict is None else state_dict
             state_dict = {name: every[name] for name, p in self.model.named_parameters() if p.requires_grad}
         super()._save(output_dir, state_dict)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        assert self.model is not None
+        if not has_adapters(self.model):  # else what is missing stands still
+            super()._issue_warnings_after_load(load_result)
 
 
 class _FineTuning(OwnTrainer, SFTTrainer):

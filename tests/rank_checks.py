@@ -11,6 +11,7 @@ from torch.distributed.tensor import DTensor
 from satori import ranks
 from satori.engines.base import Sampling, generate_all
 from satori.engines.torch_engine import TorchEngine
+from satori.lora import LoraSettings, add_adapters
 from satori.models import load_policy, load_reward_model, load_tokenizer, save
 from satori.optimizers import OptimizerKind, make_optimizer
 from satori.pretraining import SHIPPED_BASE
@@ -80,18 +81,44 @@ def check_saved_it_is_an_ordinary_checkpoint(folder: Path):
         assert torch.equal(there[name], parameter)
 
 
-def learner_of(kind: OptimizerKind, sharded: bool) -> Learner:
+def check_adapters_are_merged_into_the_engine_and_into_what_is_saved(folder: Path):
+    def adapted():
+        policy = add_adapters(load_policy(SHIPPED_BASE), LoraSettings(rank=3), seed=0)
+        torch.manual_seed(0)
+        with torch.no_grad():
+            for parameter in policy.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(torch.randn_like(parameter), alpha=0.1)
+        return policy
+
+    whole, policy = dict(full_parameters(adapted())), shard(adapted())
+    for name, tensor in full_parameters(policy):
+        assert not isinstance(tensor, DTensor)
+        torch.testing.assert_close(tensor, whole.pop(name))
+    assert not whole
+    save(policy, load_tokenizer(SHIPPED_BASE), folder / "merged")
+    engine = TorchEngine(load_policy(SHIPPED_BASE), 2)
+    engine.update_weights(policy)
+    sampling = Sampling(temperature=0, max_new_tokens=8)
+    assert generate_all(engine, [[5, 6, 7]], sampling, 0) == generate_all(
+        TorchEngine(load_policy(folder / "merged"), 2), [[5, 6, 7]], sampling, 0
+    )
+
+
+def learner_of(kind: OptimizerKind, sharded: bool, rank: int) -> Learner:
     torch.manual_seed(0)
-    policy, critic = load_policy(SHIPPED_BASE), load_reward_model(SHIPPED_BASE)
+    policy = add_adapters(load_policy(SHIPPED_BASE), LoraSettings(rank=rank), seed=1)
+    critic = add_adapters(load_reward_model(SHIPPED_BASE), LoraSettings(rank=rank), seed=2, trained=["score"])
     if sharded:
         shard(policy), shard(critic)
     return Learner(policy, critic, make_optimizer(policy, kind, 1e-4), make_optimizer(critic, kind, 1e-4))
 
 
-def check_an_update_is_that_of_one_rank(folder: Path, kind: OptimizerKind, tolerance: float):
-    """Also when it goes on from a checkpoint."""
+def check_an_update_is_that_of_one_rank(folder: Path, kind: OptimizerKind, tolerance: float, rank: int = 0):
+    """Also when it goes on from a checkpoint, with adapters, and with activations computed again."""
     settings = PPOSettings(batch_size=4, tokens_per_micro_batch=64, optimizer=kind)
-    alone, together = learner_of(kind, sharded=False), learner_of(kind, sharded=True)
+    again = settings.model_copy(update={"recompute_activations": rank > 0})
+    alone, together = learner_of(kind, sharded=False, rank=rank), learner_of(kind, sharded=True, rank=rank)
     with ranks.alone():
         experience = prepare(alone, random_rollouts(), settings, 1.0)
     torch.testing.assert_close(
@@ -100,7 +127,7 @@ def check_an_update_is_that_of_one_rank(folder: Path, kind: OptimizerKind, toler
     for step in range(2):
         with ranks.alone():
             expected = update(alone, experience, settings, 1.0, step, seed=step)
-        numbers = update(together, experience, settings, 1.0, step, seed=step)
+        numbers = update(together, experience, again, 1.0, step, seed=step)
         for name, value in expected.items():
             assert abs(numbers[name] - value) <= tolerance * max(1.0, abs(value)), (
                 kind,
@@ -109,14 +136,14 @@ def check_an_update_is_that_of_one_rank(folder: Path, kind: OptimizerKind, toler
                 numbers[name],
                 value,
             )
-        ranks.first_does(lambda step=step: (folder / f"{kind}-{step}").mkdir())
-        save_state(folder / f"{kind}-{step}", together.parts())
-        together = learner_of(kind, sharded=True)
-        load_state(folder / f"{kind}-{step}", together.parts())
+        ranks.first_does(lambda step=step: (folder / f"{kind}-{rank}-{step}").mkdir())
+        save_state(folder / f"{kind}-{rank}-{step}", together.parts())
+        together = learner_of(kind, sharded=True, rank=rank)
+        load_state(folder / f"{kind}-{rank}-{step}", together.parts())
     for part in ("policy", "critic"):
-        theirs = dict(getattr(alone, part).named_parameters())
+        theirs = dict(full_parameters(getattr(alone, part)))
         for name, tensor in full_parameters(getattr(together, part)):
-            torch.testing.assert_close(tensor, theirs[name].detach(), atol=tolerance, rtol=tolerance)
+            torch.testing.assert_close(tensor, theirs[name], atol=tolerance, rtol=tolerance)
 
 
 def main() -> None:
@@ -128,7 +155,9 @@ def main() -> None:
         check_numbers_are_those_of_the_whole_model()
         check_the_engine_gets_the_new_weights_one_by_one()
         check_saved_it_is_an_ordinary_checkpoint(folder)
+        check_adapters_are_merged_into_the_engine_and_into_what_is_saved(folder)
         check_an_update_is_that_of_one_rank(folder, OptimizerKind.ADAMW, 1e-4)
+        check_an_update_is_that_of_one_rank(folder, OptimizerKind.ADAMW, 1e-4, rank=3)
         check_an_update_is_that_of_one_rank(folder, OptimizerKind.MUON, 1e-2)  # it orthogonalises in bfloat16
     print(f"rank {ranks.index()}: all holds")
 

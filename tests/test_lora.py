@@ -14,11 +14,12 @@ from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from satori.engines.base import Sampling, generate_all
 from satori.engines.opening import EngineSettings, open_engine
 from satori.engines.torch_engine import TorchEngine
-from satori.lora import LoraError, LoraSettings, add_adapters, has_adapters
+from satori.lora import LoraSettings, add_adapters, has_adapters
 from satori.models import load_policy, load_reward_model, load_tokenizer, save
 from satori.optimizers import OptimizerKind, make_optimizer
 from satori.pretraining import SHIPPED_BASE
 from satori.reinforcement.ppo import Learner
+from satori.run_folder import ArtifactError
 from satori.scoring import token_logprobs
 from satori.sharding import full_parameters, full_state, load_state, save_state
 
@@ -96,7 +97,7 @@ def test_only_adapters_and_what_is_named_are_trained(make_policy, make_critic):
 
 
 def test_a_target_that_does_not_exist_is_named_with_the_known_ones(make_policy):
-    with pytest.raises(LoraError, match=r"lora\.targets: w_pack is not .* down_proj, gate_proj, k_proj, o_proj"):
+    with pytest.raises(ArtifactError, match=r"lora\.targets: w_pack is not .* down_proj, gate_proj, k_proj, o_proj"):
         add_adapters(make_policy(), LoraSettings(rank=2, targets=("q_proj", "w_pack")), 0)
 
 

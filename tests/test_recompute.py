@@ -6,6 +6,7 @@ import pytest
 import torch
 from test_ppo import TEMPERATURE, learner, random_rollouts, settings, step, weights  # noqa: F401  (a fixture)
 from test_training import tune
+from torch.utils.checkpoint import checkpoint
 
 from satori.lora import LoraSettings, add_adapters
 from satori.recompute import recomputing
@@ -58,9 +59,16 @@ def test_scoring_without_gradients_computes_nothing_twice(learner, monkeypatch):
     prepare(learner, random_rollouts(), settings(recompute_activations=True), TEMPERATURE)
 
 
-def test_fine_tuning_is_the_same(embedded, tmp_path):
-    results = []
+def test_fine_tuning_is_the_same(embedded, tmp_path, monkeypatch):
+    def count(*arguments, **options):
+        calls.append(again)
+        return checkpoint(*arguments, **options)
+
+    monkeypatch.setattr("satori.recompute.checkpoint", count)
+    calls, results = [], []
     for again in (False, True):
         tokenizer, model = embedded[0], copy.deepcopy(embedded[1])
         results.append(tune(model, tokenizer, tmp_path / str(again), recompute_activations=again))
     assert torch.equal(*results)
+    assert calls
+    assert all(calls)

@@ -123,6 +123,34 @@ def test_killed_while_a_checkpoint_is_written_it_goes_on_from_the_one_before(bef
     assert results(before_rl) == results(whole)
 
 
+def test_with_adapters_it_goes_on_exactly_and_leaves_an_ordinary_policy(before_rl, monkeypatch, tmp_path, capsys):
+    class Killed(BaseException):
+        pass
+
+    def save_and_die(folder, learner, step):
+        save_checkpoint(folder, learner, step)
+        raise Killed
+
+    save_checkpoint, lora, whole = stage.save_checkpoint, ["--rl.lora.rank", "4"], tmp_path / "whole"
+    shutil.copytree(before_rl, whole)
+    assert main([*arguments(whole), *lora]) == 0
+    monkeypatch.setattr(stage, "save_checkpoint", save_and_die)
+    for step in (1, 2):
+        with pytest.raises(Killed):
+            main([*arguments(before_rl), *lora])
+        assert newest(before_rl / ".partial/rl_1/checkpoints") == f"step-{step:06d}"
+    monkeypatch.setattr(stage, "save_checkpoint", save_checkpoint)
+    assert main([*arguments(before_rl), *lora]) == 0
+    assert results(before_rl) == results(whole)
+    before, after = (load_file(whole / name / "model.safetensors") for name in ("format_tuned", "rl_1"))
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {name for name in before if "proj.weight" in name}
+    shutil.rmtree(whole / "rl_1")
+    assert main([*arguments(whole), *lora, "--rl.lora.targets", "[w_pack]"]) == 2
+    assert "lora.targets: w_pack is not" in capsys.readouterr().err
+
+
 def test_a_full_disk_is_said_clearly_and_the_last_checkpoint_stays(before_rl, monkeypatch, capsys):
     def save_with_little_room(folder, parts):
         saved.append(folder)

@@ -10,6 +10,7 @@ from satori.engines import vllm_engine
 from satori.engines.base import EngineError, Sampling, generate_all
 from satori.engines.vllm_engine import VllmEngine
 from satori.engines.vllm_weights import with_tied_head
+from satori.lora import LoraSettings, add_adapters
 
 CLOSE = 1e-4
 
@@ -44,6 +45,18 @@ def test_the_weights_of_a_live_model_are_sampled(opened, prompts):
         assert wrong(engine, model, prompts) > 100 * CLOSE, "the engine has weights of its own"
         engine.update_weights(model)
     assert wrong(engine, model, prompts) < CLOSE
+
+
+def test_adapters_go_over_merged(opened, prompts):
+    kind, engine = opened
+    model = add_adapters(make_model(kind, seed=2), LoraSettings(rank=4), seed=0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.2)
+    engine.update_weights(model)
+    assert wrong(engine, model, prompts) < CLOSE
+    assert wrong(engine, make_model(kind, seed=2), prompts) > 100 * CLOSE
 
 
 def test_weights_one_by_one(opened, prompts):
