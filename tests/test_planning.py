@@ -147,6 +147,16 @@ def test_one_gpu_shards_nothing_and_copies_the_weights_to_compute():
     assert lines["copies of all weights to compute"] == pytest.approx(7.6156 * 2, abs=1e-3)
 
 
+def test_models_are_whole_while_they_are_loaded():
+    recipe, shape = seven_billion()
+    first = sum(by_title(memory.starting(recipe, recipe.rl, shape, MACHINE)).values())
+    assert first == pytest.approx((7.6156 + 7.0706) * 4, abs=1e-2)
+    lines = by_title(memory.loading(recipe, recipe.rl, shape, MACHINE))
+    assert lines["reward model, whole"] == pytest.approx(7.0706 * 4, abs=1e-2)
+    assert lines["engine: weights and cache"] == 40
+    assert lines["policy: two moments"] == pytest.approx(2 * 7.6156 * 4 / 8, abs=1e-2)
+
+
 def test_the_cache_gets_what_is_left_of_the_engines_share():
     recipe, shape = seven_billion()
     lines = by_title(memory.cache(recipe, recipe.rl, shape, MACHINE))

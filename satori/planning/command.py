@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from satori.engines.opening import EngineKind
 from satori.planning.figures import Line, PlanSettings, billions, verdict
-from satori.planning.memory import cache, loading, scoring, supervised, updating, weight_bytes
+from satori.planning.memory import cache, loading, scoring, starting, supervised, updating, weight_bytes
 from satori.planning.shapes import Shape, shape_of
 from satori.planning.times import step, whole_run
 from satori.recipe import Recipe
@@ -59,7 +59,8 @@ def memory(recipe: Recipe, shape: Shape, machine: PlanSettings) -> list[Section]
     for moment, part in (
         ("while the policy is updated", updating),
         ("while responses are scored", scoring),
-        ("going on from a checkpoint, while models are loaded", loading),
+        ("at the start, before models are sharded", starting),
+        ("going on from a checkpoint, while the reward model is loaded", loading),
     ):
         found = both_rounds(part, recipe, shape, machine)
         sections += [(f"{rounds}, {moment}", lines) for rounds, lines in found]

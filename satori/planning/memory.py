@@ -181,6 +181,15 @@ def scoring(recipe: Recipe, settings: RLSettings, shape: Shape, machine: PlanSet
     return [*lines, Line("reward model: one layer, about", formula, inside * tokens * width / 1e9)]
 
 
+def starting(recipe: Recipe, settings: RLSettings, shape: Shape, machine: PlanSettings) -> list[Line]:
+    """At the start: policy and critic are both loaded whole on every rank, then sharded."""
+    width = weight_bytes(recipe, shape)
+    return [
+        Line(f"{name}, whole", f"{billions(parameters)} x {width} B", parameters * width / 1e9)
+        for name, parameters in (("policy", shape.parameters), ("critic", shape.scalar_parameters))
+    ]
+
+
 def loading(recipe: Recipe, settings: RLSettings, shape: Shape, machine: PlanSettings) -> list[Line]:
     """When a run goes on from a checkpoint: the reward model comes last and is whole before it is sharded, beside the
     open engine."""
