@@ -25,6 +25,7 @@ import torch
 from pydantic import Field
 from transformers import AutoConfig, PreTrainedModel
 
+from satori import ranks
 from satori.config import Settings, derive_seed
 from satori.engines.base import EngineError, Piece, Sampling
 from satori.engines.vllm_process import end, import_vllm, undisturbed
@@ -261,6 +262,8 @@ def engine_arguments(checkpoint: str, settings: VllmSettings, trust_remote_code:
         if on_cpu
         else {"gpu_memory_utilization": settings.gpu_memory_utilization, "enable_sleep_mode": settings.sleep_mode}
     )
+    if ranks.count() > 1:  # an engine for each rank, on the rank's own GPU
+        own["distributed_executor_backend"] = "external_launcher"
     return {
         "model": checkpoint,
         "skip_tokenizer_init": True,
