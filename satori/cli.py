@@ -111,9 +111,11 @@ _PLAN_OPTIONS = (
     ("--gpus", int, "default: 8"),
     ("--gpu-memory", float, "GB of one (default: 80)"),
     ("--peak-tflops", float, "dense bfloat16 peak of one (default: 989, H100 SXM)"),
+    ("--peak-tflops-float32", float, "its float32 peak (default: 67, H100 SXM)"),
     ("--mfu", float, "share of the peak that training reaches (default: 0.35)"),
     ("--bandwidth", float, "memory bandwidth of one, GB/s (default: 3350, H100 SXM)"),
     ("--bandwidth-share", float, "share of it that generation reaches (default: 0.5)"),
+    ("--engine-extra", float, "GB that vLLM needs beside weights and cache (default: 3)"),
     ("--mean-prompt", float, "tokens of a prompt with its restart prefix (default: 300)"),
     ("--mean-response", float, "tokens of a response (default: 900)"),
 )
@@ -335,7 +337,8 @@ def run_stages(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]
 
 
 def plan_run(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> int:
-    from satori.planning import PlanSettings, plan
+    from satori.planning.command import plan
+    from satori.planning.figures import PlanSettings
     from satori.recipe import load_recipe
 
     machine = _from_options(PlanSettings, options, tuple(PlanSettings.model_fields))
