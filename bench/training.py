@@ -101,7 +101,6 @@ class OurTraining:
         rollouts = collect(
             self.engine, self.subject.tokenizer, self.reward_model, states, self.sampling, 0.0, seed, budget
         )
-        self.engine.sleep()
         return [replace(r, reward=RewardBreakdown(trivial_reward(r.response), 0.0, 0.0)) for r in rollouts]
 
 

@@ -63,21 +63,21 @@ def context_length(path: Path) -> int | None:
     return length
 
 
-def load_policy(path: Path) -> PreTrainedModel:
-    """A causal language model, in evaluation mode on the GPU where there is one."""
+def load_policy(path: Path, on: torch.device | None = None) -> PreTrainedModel:
+    """A causal language model, in evaluation mode; on the GPU where there is one if not told where."""
     _require(path, "config.json")
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, use_safetensors=True, device_map=device())
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, use_safetensors=True, device_map=on or device())
     return model.eval()
 
 
-def load_reward_model(path: Path) -> PreTrainedModel:
+def load_reward_model(path: Path, on: torch.device | None = None) -> PreTrainedModel:
     """A reward model (one scalar head on a causal backbone); made from a causal model's folder, the head is new.
 
     No dropout anywhere: the same class is the critic of PPO.
     """
     _require(path, "config.json")
     model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-        path, num_labels=1, use_safetensors=True, attention_dropout=0.0, device_map=device()
+        path, num_labels=1, use_safetensors=True, attention_dropout=0.0, device_map=on or device()
     )
     return model.eval()
 

@@ -54,6 +54,12 @@ def shard(model: PreTrainedModel, bfloat16: bool = False) -> PreTrainedModel:
     return model
 
 
+def before_sharding() -> torch.device | None:
+    """Where to load a model that :func:`shard` spreads over several ranks: on the CPU. Its layers go to the GPU one
+    after the other, and each keeps its part only. None where nothing is sharded: load it where it works."""
+    return torch.device("cpu") if ranks.count() > 1 else None
+
+
 def is_sharded(model: torch.nn.Module) -> bool:
     return isinstance(model, FSDPModule)
 

@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from satori.engines.base import Sampling
+from satori.engines.scripted import ScriptedEngine
 from satori.grading import Found, Status, boxed_answers, grade, same_answer
 from satori.grading.kinds import parse_number
 from satori.reinforcement.restart_buffer import Start
 from satori.reinforcement.rewards import Outcome
 from satori.reinforcement.rollouts import InitialState, collect
-from satori.types import Completion, FinishReason, Problem
+from satori.types import Problem
 
 
 @pytest.mark.parametrize(
@@ -197,17 +198,6 @@ def test_same_answer_is_symmetric(one, other):
     assert same_answer(one, other) == same_answer(other, one)
 
 
-class OneAnswer:
-    """An engine that gives the same ids to every prompt."""
-
-    def __init__(self, token_ids):
-        self.token_ids = tuple(token_ids)
-
-    def generate(self, prompts, sampling, seed, first=0):
-        for index in range(len(prompts)):
-            yield index, Completion(self.token_ids, FinishReason.STOP)
-
-
 @pytest.mark.parametrize(("said", "outcome"), [("fine.", Outcome.WRONG), ("\\boxed{12}", Outcome.RIGHT)])
 def test_an_answer_in_the_restart_prefix_pays_nothing(tokenizer, said, outcome):
     """The released code graded prompt and response together; here a response has to say the answer itself."""
@@ -216,7 +206,7 @@ def test_an_answer_in_the_restart_prefix_pays_nothing(tokenizer, said, outcome):
         return tuple(tokenizer.encode(text, add_special_tokens=False))
 
     state = InitialState(Problem("p", "5 + 7", "12"), Start.POSITIVE, ids("5 + 7 = "), ids("\\boxed{12}<|reflect|>"))
-    engine = OneAnswer([*ids(said), tokenizer.eos_token_id])
+    engine = ScriptedEngine(lambda prompt: ids(said), tokenizer.eos_token_id)
     [rollout] = collect(engine, tokenizer, None, [state], Sampling(), 0.5, seed=0)
     assert rollout.outcome is outcome
     assert rollout.response == said

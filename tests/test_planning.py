@@ -147,14 +147,15 @@ def test_one_gpu_shards_nothing_and_copies_the_weights_to_compute():
     assert lines["copies of all weights to compute"] == pytest.approx(7.6156 * 2, abs=1e-3)
 
 
-def test_models_are_whole_while_they_are_loaded():
+def test_the_engine_sleeps_while_several_gpus_score():
     recipe, shape = seven_billion()
-    first = sum(by_title(memory.starting(recipe, recipe.rl, shape, MACHINE)).values())
-    assert first == pytest.approx((7.6156 + 7.0706) * 4, abs=1e-2)
-    lines = by_title(memory.loading(recipe, recipe.rl, shape, MACHINE))
-    assert lines["reward model, whole"] == pytest.approx(7.0706 * 4, abs=1e-2)
-    assert lines["engine: weights and cache"] == 40
-    assert lines["policy: two moments"] == pytest.approx(2 * 7.6156 * 4 / 8, abs=1e-2)
+    engine, whole = "engine: weights and cache", "reward model: what is whole"
+    assert by_title(memory.rollouts(recipe, recipe.rl, shape, MACHINE))[engine] == 40
+    scoring = by_title(memory.scoring(recipe, recipe.rl, shape, MACHINE))
+    assert engine not in scoring
+    assert scoring[whole] == pytest.approx((shape.vocabulary_matrix + 2 * shape.layer_parameters) * 2 / 1e9)
+    together = by_title(memory.rollouts(recipe, recipe.rl, shape, PlanSettings(gpus=1)))
+    assert {engine, "reward model: one layer, about"} <= together.keys()
 
 
 def test_the_cache_gets_what_is_left_of_the_engines_share():
@@ -188,7 +189,7 @@ def test_time_by_hand():
     assert lines["prompts"] == pytest.approx(2 * n * 800 / 50e12)
     parts = lines["prompts"] + lines["reading the weights"] + lines["reading the cache"]
     assert lines["generation"] == pytest.approx(parts)
-    assert lines["reward model's scores, in float32"] == pytest.approx(2 * r * 1600 / 5e12)
+    assert lines["reward model's scores"] == pytest.approx(2 * r * 1600 / 50e12)
     assert lines["log-probabilities and values"] == pytest.approx(2 * (n + r) * 1600 / 50e12)
     assert lines["update"] == pytest.approx(8 * (n + r) * 1600 / 50e12)
     hours = by_title(times.whole_run(recipe, shape, machine))
@@ -239,7 +240,7 @@ def test_stages_that_take_a_checkpoint_are_not_counted():
 @pytest.mark.parametrize(
     ("overrides", "gpus", "warned"),
     [
-        ([], 8, "rl: prompt, prefix and response may have 6144 tokens together"),
+        ([("restarts.max_prompt_tokens", "3000")], 8, "rl: prompt, prefix and response may have 5048 tokens together"),
         ([], 3, "tune.batch_size is 128: 3 ranks cannot have equal shares"),
     ],
 )

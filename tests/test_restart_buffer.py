@@ -5,9 +5,10 @@ from collections import Counter
 
 import pytest
 
-from satori.coat import MetaAction
+from satori.coat import MetaAction, encode_prompt
 from satori.reinforcement.restart_buffer import RestartState, Start, Trajectory, action_starts, restart_states, truncate
-from satori.types import Completion, FinishReason
+from satori.reinforcement.stage import short_enough
+from satori.types import Completion, FinishReason, Problem
 
 CONTINUE, REFLECT, EXPLORE, EOS = 100, 101, 102, 9
 ACTION_IDS = {MetaAction.CONTINUE: CONTINUE, MetaAction.REFLECT: REFLECT, MetaAction.EXPLORE: EXPLORE}
@@ -114,3 +115,12 @@ def test_the_end_token_stands_in_no_state():
     for seed in range(30):
         for state in states_of([trajectory(FOUR, True), trajectory((1, EOS), False)], seed):
             assert EOS not in state.prefix_ids
+
+
+def test_a_prompt_and_its_prefix_are_short_enough_together(tokenizer):
+    problems = [Problem("short", "1+1", "2"), Problem("long", "1+1+1+1", "4")]
+    states = [RestartState(problem.id, Start.NEGATIVE, (5,) * 10, 0) for problem in problems]
+    most = len(encode_prompt(tokenizer, "1+1")) + 10
+    assert short_enough(states, problems, tokenizer, most) == states[:1]
+    assert short_enough(states, problems, tokenizer, most - 1) == []
+    assert short_enough(states, problems, tokenizer, most + 4) == states

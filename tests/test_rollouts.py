@@ -214,6 +214,23 @@ def test_on_a_gpu_finished_responses_are_scored_while_others_are_generated(token
     assert [r.reward.preference for r in rollouts] == pytest.approx(expected)
 
 
+def test_the_engine_sleeps_before_a_reward_model_scores_after_it(tokenizer, monkeypatch):
+    order = []
+
+    class Sleepy(ScriptedEngine):
+        def sleep(self):
+            order.append("asleep")
+
+    def logits(model, sequences, token_budget):
+        order.append(torch.is_autocast_enabled("cpu"))
+        return [0.0]
+
+    monkeypatch.setattr(module, "reward_logits", logits)
+    engine = Sleepy(lambda p: [5], tokenizer.eos_token_id)
+    collect(engine, tokenizer, on("cpu"), [state(1)], Sampling(), BETA, seed=0, precision="bfloat16")
+    assert order == ["asleep", True]
+
+
 def on(device):
     """What scoring asks of a reward model that does not compute."""
     return SimpleNamespace(device=torch.device(device))

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
+from transformers import PreTrainedModel
+
 from satori.engines.base import Sampling
 from satori.types import Completion, FinishReason
 
@@ -23,3 +25,9 @@ class ScriptedEngine:
             cut = ids[: sampling.max_new_tokens]
             reason = FinishReason.STOP if len(cut) == len(ids) else FinishReason.LENGTH
             yield index, Completion(cut, reason, (0.0,) * len(cut))
+
+    def update_weights(self, model: PreTrainedModel) -> None:
+        """Its answers stay what the script says."""
+
+    def sleep(self) -> None:
+        """It holds nothing."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from satori.engines.opening import EngineKind
 from satori.planning.figures import Line, PlanSettings, billions, verdict
-from satori.planning.memory import cache, loading, scoring, starting, supervised, updating, weight_bytes
+from satori.planning.memory import cache, longest_asked, rollouts, scoring, supervised, updating, weight_bytes
 from satori.planning.shapes import Shape, shape_of
 from satori.planning.times import step, whole_run
 from satori.recipe import Recipe
@@ -56,12 +56,10 @@ def memory(recipe: Recipe, shape: Shape, machine: PlanSettings) -> list[Section]
         sections = [("format tuning", tuned), ("distillation", distilled)]
     if not recipe.reward_model.checkpoint:
         sections.append(("reward model", supervised(recipe, recipe.reward_model, shape, machine, sequences=2)))
-    for moment, part in (
-        ("while the policy is updated", updating),
-        ("while responses are scored", scoring),
-        ("at the start, before models are sharded", starting),
-        ("going on from a checkpoint, while the reward model is loaded", loading),
-    ):
+    parts: list[tuple[str, Count]] = [("while the engine samples", rollouts), ("while the policy is updated", updating)]
+    if machine.gpus > 1:  # on one, responses are scored while others are sampled
+        parts.insert(1, ("while responses are scored", scoring))
+    for moment, part in parts:
         found = both_rounds(part, recipe, shape, machine)
         sections += [(f"{rounds}, {moment}", lines) for rounds, lines in found]
     return sections
@@ -82,8 +80,7 @@ def warnings(recipe: Recipe, shape: Shape, machine: PlanSettings) -> Iterator[st
         if size % machine.gpus:
             yield f"{name}.batch_size is {size}: {machine.gpus} ranks cannot have equal shares of it"
     for name, settings in (("rl", recipe.rl), ("rl_2", recipe.rl_2)):
-        prefix = recipe.restarts.max_prefix_tokens if settings.starts.positive or settings.starts.negative else 0
-        asked = recipe.problems.max_prompt_tokens + prefix + settings.max_new_tokens
+        asked = longest_asked(recipe, settings)
         if shape.context and asked > shape.context:
             yield (
                 f"{name}: prompt, prefix and response may have {asked} tokens together, the model's context is "

@@ -7,6 +7,8 @@ whole on every rank. On one rank nothing is sharded.
 Legend of formulas: P parameters of a model, N ranks, H hidden width, I width of the MLP, L layers.
 """
 
+import sys
+
 from satori.engines.opening import EngineKind
 from satori.head import CHUNK_LOGITS
 from satori.optimizers import OptimizerKind
@@ -33,10 +35,11 @@ def compute_bytes(precision: Precision) -> int:
     return 4 if precision == "float32" else 2
 
 
-def longest(recipe: Recipe, shape: Shape, new: int, prefix: int = 0) -> int:
-    """Tokens of the longest sequence: prompt, restart prefix and response, within the model's context."""
-    tokens = recipe.problems.max_prompt_tokens + prefix + new
-    return min(tokens, shape.context or tokens)
+def longest_asked(recipe: Recipe, settings: RLSettings) -> int:
+    """Tokens that a prompt, its restart prefix and a response may have together."""
+    restarts = settings.starts.positive or settings.starts.negative
+    prompt = recipe.restarts.max_prompt_tokens if restarts else 0
+    return max(prompt, recipe.problems.max_prompt_tokens) + settings.max_new_tokens
 
 
 # --- models that train ------------------------------------------------------------------------------------------
@@ -129,7 +132,8 @@ def supervised(
     if gpus > 1 and own > micro and not adapters:
         title = "gradients, whole until the last of " + str(own // micro)
         lines.append(Line(title, f"{billions(parameters)} x {number} B", parameters * number / 1e9))
-    tokens = micro * sequences * longest(recipe, shape, _new_tokens(recipe))
+    most = recipe.problems.max_prompt_tokens + _new_tokens(recipe)
+    tokens = micro * sequences * min(most, shape.context or most)
     lines += together_at_work(shape, number, gpus, head)
     lines += activations(shape, tokens, number, settings.recompute_activations)
     if head:
@@ -165,11 +169,23 @@ def updating(recipe: Recipe, settings: RLSettings, shape: Shape, machine: PlanSe
     ]
 
 
-def scoring(recipe: Recipe, settings: RLSettings, shape: Shape, machine: PlanSettings) -> list[Line]:
-    """While the reward model reads the responses: the engine is awake, and it computes in the weights' own type."""
-    width = weight_bytes(recipe, shape)
-    tokens = max(settings.tokens_per_micro_batch, _full_length(recipe, settings, shape))
+def rollouts(recipe: Recipe, settings: RLSettings, shape: Shape, machine: PlanSettings) -> list[Line]:
+    """While the engine samples. On one GPU the reward model reads what is finished meanwhile."""
     lines = [*resting(recipe, settings, shape, machine.gpus), *engine(recipe, settings, shape, machine)]
+    return lines + _scoring(recipe, settings, shape, machine) if machine.gpus == 1 else lines
+
+
+def scoring(recipe: Recipe, settings: RLSettings, shape: Shape, machine: PlanSettings) -> list[Line]:
+    """While the reward model reads the responses and the engine sleeps."""
+    lines = [*resting(recipe, settings, shape, machine.gpus), *_engine_beside(recipe, settings, shape, machine)]
+    return lines + _scoring(recipe, settings, shape, machine)
+
+
+def _scoring(recipe: Recipe, settings: RLSettings, shape: Shape, machine: PlanSettings) -> list[Line]:
+    """What the reward model needs to compute."""
+    lines: list[Line] = []
+    width = compute_bytes(settings.precision)
+    tokens = max(settings.tokens_per_micro_batch, _full_length(recipe, settings, shape))
     if not settings.use_reward_model:
         return lines
     if machine.gpus > 1:
@@ -179,27 +195,6 @@ def scoring(recipe: Recipe, settings: RLSettings, shape: Shape, machine: PlanSet
     inside = 3 * shape.intermediate + 6 * shape.hidden
     formula = f"(3 x {shape.intermediate} + 6 x {shape.hidden}) x {tokens} tokens x {width} B"
     return [*lines, Line("reward model: one layer, about", formula, inside * tokens * width / 1e9)]
-
-
-def starting(recipe: Recipe, settings: RLSettings, shape: Shape, machine: PlanSettings) -> list[Line]:
-    """At the start: policy and critic are both loaded whole on every rank, then sharded."""
-    width = weight_bytes(recipe, shape)
-    return [
-        Line(f"{name}, whole", f"{billions(parameters)} x {width} B", parameters * width / 1e9)
-        for name, parameters in (("policy", shape.parameters), ("critic", shape.scalar_parameters))
-    ]
-
-
-def loading(recipe: Recipe, settings: RLSettings, shape: Shape, machine: PlanSettings) -> list[Line]:
-    """When a run goes on from a checkpoint: the reward model comes last and is whole before it is sharded, beside the
-    open engine."""
-    width = weight_bytes(recipe, shape)
-    lines = [line for line in resting(recipe, settings, shape, machine.gpus) if not line.title.startswith("reward")]
-    lines += engine(recipe, settings, shape, machine)
-    if settings.use_reward_model:
-        formula = f"{billions(shape.scalar_parameters)} x {width} B"
-        lines.append(Line("reward model, whole", formula, shape.scalar_parameters * width / 1e9))
-    return lines
 
 
 def _learner(settings: RLSettings, shape: Shape, width: int, gpus: int) -> list[Line]:
@@ -219,9 +214,7 @@ def _reward_model(settings: RLSettings, shape: Shape, width: int, gpus: int) -> 
 
 
 def _full_length(recipe: Recipe, settings: RLSettings, shape: Shape) -> int:
-    restarts = settings.starts.positive or settings.starts.negative
-    prefix = recipe.restarts.max_prefix_tokens if restarts else 0
-    return longest(recipe, shape, settings.max_new_tokens, prefix)
+    return min(longest_asked(recipe, settings), shape.context or sys.maxsize)
 
 
 # --- the engine -------------------------------------------------------------------------------------------------

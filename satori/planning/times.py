@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from satori.engines.opening import EngineKind
 from satori.lora import LoraSettings
 from satori.planning.figures import Line, PlanSettings, billions
-from satori.planning.memory import cache, compute_bytes, engine_bytes, token_bytes, weight_bytes
+from satori.planning.memory import cache, compute_bytes, engine_bytes, token_bytes
 from satori.planning.shapes import Shape
 from satori.recipe import Recipe
 from satori.recompute import Recompute
@@ -95,9 +95,7 @@ def step(recipe: Recipe, settings: RLSettings, shape: Shape, machine: PlanSettin
     policy, scalar = shape.parameters, shape.scalar_parameters
     both = policy + (scalar if settings.estimator == "gae" else 0)
     speed, of_speed = computing(machine, compute_bytes(settings.precision))
-    own, of_own = computing(machine, weight_bytes(recipe, shape))
-    kind = "in float32" if weight_bytes(recipe, shape) == 4 else "in bfloat16"
-    scores = 2 * scalar * tokens / own if settings.use_reward_model else 0.0
+    scores = 2 * scalar * tokens / speed if settings.use_reward_model else 0.0
     reading = 2 * both * tokens / speed
     each = flops(settings.recompute_activations, settings.lora) * settings.epochs
     update = each * both * tokens / speed
@@ -105,7 +103,7 @@ def step(recipe: Recipe, settings: RLSettings, shape: Shape, machine: PlanSettin
     read = f"{tokens:,.0f} tokens"
     return [
         *generated.lines,
-        Line(f"reward model's scores, {kind}", f"2 x {billions(scalar)} x {read} / {of_own}", scores, "s"),
+        Line("reward model's scores", f"2 x {billions(scalar)} x {read} / {of_speed}", scores, "s"),
         Line("log-probabilities and values", f"2 x {billions(both)} x {read} / {of_speed}", reading, "s"),
         Line("update", f"{each} x {billions(both)} x {read} / {of_speed}", update, "s"),
         Line("tokens trained on", f"{tokens:,.0f} / {update:.1f} s", tokens / update, "a second"),

@@ -16,8 +16,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from satori import ranks
 from satori.coat import count_actions
 from satori.config import Settings
-from satori.engines.base import Engine, Sampling
+from satori.engines.base import PolicyEngine, Sampling
 from satori.grading import Grade
+from satori.precision import Precision, autocast
 from satori.reinforcement.restart_buffer import Start
 from satori.reinforcement.rewards import Outcome, RewardBreakdown, reward
 from satori.sampling import answer
@@ -82,7 +83,7 @@ def judge(completion: Completion, grade: Grade) -> Outcome:
 
 
 def collect(
-    engine: Engine,
+    engine: PolicyEngine,
     tokenizer: PreTrainedTokenizerBase,
     reward_model: PreTrainedModel | None,
     states: Sequence[InitialState],
@@ -90,19 +91,22 @@ def collect(
     reflection_bonus: float,
     seed: int,
     token_budget: int = 16384,
+    precision: Precision = "float32",
 ) -> list[Rollout]:
     """One response from each initial state, rewarded. Without a reward model the preference bonus is 0.
 
     Finished responses are graded and scored while others are being generated; of several ranks each does its share,
-    and the scoring is done once all have sampled. The reward model reads at most ``token_budget`` tokens at a time.
+    and the scoring is done once all have sampled. Then the engine sleeps. The reward model reads at most
+    ``token_budget`` tokens at a time.
     """
     requests = [((*s.prompt_ids, *s.prefix_ids), s.problem) for s in states]
-    with Scoring(reward_model, token_budget) as scoring:
+    with Scoring(reward_model, token_budget, precision) as scoring:
 
         def finished(index: int, completion: Completion) -> None:
             scoring.add(index, (requests[index][0], completion.token_ids))
 
         answers = answer(engine, tokenizer, requests, sampling, seed, finished)
+        engine.sleep()
         sequences = [(context, a.completion.token_ids) for (context, _), a in zip(requests, answers, strict=True)]
         logits = scoring.finish(sequences)
     rollouts = []
@@ -120,8 +124,8 @@ class Scoring:
     together, so with several ranks it waits until all are done.
     """
 
-    def __init__(self, reward_model: PreTrainedModel | None, token_budget: int) -> None:
-        self._model, self._budget = reward_model, token_budget
+    def __init__(self, reward_model: PreTrainedModel | None, token_budget: int, precision: Precision) -> None:
+        self._model, self._budget, self._precision = reward_model, token_budget, precision
         self._beside = reward_model is not None and reward_model.device.type != "cpu" and ranks.count() == 1
         self._thread = ThreadPoolExecutor(1)
         self._waiting: dict[int, PromptResponse] = {}
@@ -141,7 +145,7 @@ class Scoring:
         if self._model is None:
             return [None] * len(sequences)
         if not self._beside:
-            return reward_logits(self._model, sequences, self._budget)
+            return self._logits(self._model, sequences)
         self._score()
         logits: dict[int, float] = {}
         for indices, scores in self._scored:
@@ -151,8 +155,12 @@ class Scoring:
     def _score(self) -> None:
         if self._model is not None and self._waiting:
             indices, sequences = list(self._waiting), list(self._waiting.values())
-            self._scored.append((indices, self._thread.submit(reward_logits, self._model, sequences, self._budget)))
+            self._scored.append((indices, self._thread.submit(self._logits, self._model, sequences)))
             self._waiting.clear()
+
+    def _logits(self, model: PreTrainedModel, sequences: Sequence[PromptResponse]) -> list[float]:
+        with autocast(self._precision, model.device):
+            return reward_logits(model, sequences, self._budget)
 
     def __enter__(self) -> "Scoring":
         return self

@@ -30,7 +30,7 @@ from satori.reinforcement.restart_buffer import RestartSettings, RestartState, S
 from satori.reinforcement.rollouts import InitialState, Rollout, StartWeights, collect, draw_states, summarize
 from satori.run_folder import CHECKPOINTS, ArtifactError, append_jsonl, forget_after, read_jsonl, write_jsonl
 from satori.sampling import sample_responses
-from satori.sharding import load_state, save_state, shard
+from satori.sharding import before_sharding, load_state, save_state, shard
 from satori.stage import StageContext
 from satori.types import Problem, Variant
 
@@ -44,8 +44,8 @@ class RestartStageSettings(RestartSettings):
     problems: int = Field(default=300_000, gt=0)
     """Training problems; the same ones are the plain starts of reinforcement learning."""
     max_new_tokens: int = Field(default=2048, gt=0)
-    max_prefix_tokens: int = Field(default=2048, gt=0)
-    """Longer restart prefixes are left out."""
+    max_prompt_tokens: int = Field(default=2048, gt=0)
+    """Of a prompt and its restart prefix together; longer ones are left out."""
     released: ReleasedStates | None = None
     """Take problems and restarts from the authors' data set (or a file in its format) instead of building them; `{}`
     streams it from the hub."""
@@ -111,10 +111,18 @@ def run_restarts(context: StageContext) -> str:
         states += restart_states(
             problem_id, trajectories, settings.max_dropped, action_ids, tokenizer.eos_token_id, rng
         )
-    states = [state for state in states if len(state.prefix_ids) <= settings.max_prefix_tokens]
+    states = short_enough(states, problems, tokenizer, settings.max_prompt_tokens)
     write_jsonl(path, [vars(s) | {"prefix": tokenizer.decode(list(s.prefix_ids))} for s in states])
     positive = sum(state.start is Start.POSITIVE for state in states)
     return f"{positive} positive and {len(states) - positive} negative states from {len(problems)} problems"
+
+
+def short_enough(
+    states: Sequence[RestartState], problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, most: int
+) -> list[RestartState]:
+    """The states whose prompt and prefix have at most so many tokens together."""
+    length = {problem.id: len(encode_prompt(tokenizer, problem.question)) for problem in problems}
+    return [state for state in states if length[state.problem_id] + len(state.prefix_ids) <= most]
 
 
 def take_released(context: StageContext, settings: ReleasedStates, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -160,7 +168,10 @@ def train_round(
     tokenizer: PreTrainedTokenizerBase,
 ) -> str:
     """The loop of a round, from step ``first`` on, with metrics, samples, validation and checkpoints."""
-    reward_model = shard(load_reward_model(context.artifact("reward_model"))) if settings.use_reward_model else None
+    reward_model = None
+    if settings.use_reward_model:
+        reward_model = load_reward_model(context.artifact("reward_model"), before_sharding())
+        reward_model = shard(reward_model, in_bfloat16(settings.precision))
     sampling = Sampling(temperature=settings.temperature, max_new_tokens=settings.max_new_tokens)
     states = initial_states(context)
     validation = list(islice(context.problems(Split.VALIDATION, 0), settings.validation_problems))
@@ -176,9 +187,9 @@ def train_round(
     def roll_out(chosen: Sequence[InitialState], seed: int) -> Sequence[Rollout]:
         bonus, budget = settings.reflection_bonus, settings.tokens_per_micro_batch
         engine.update_weights(learner.policy)
-        rollouts = collect(engine, tokenizer, reward_model, chosen, sampling, bonus, seed, budget)
-        engine.sleep()
-        return rollouts
+        return collect(
+            engine, tokenizer, reward_model, chosen, sampling, bonus, seed, budget, precision=settings.precision
+        )
 
     context.task.start(settings.steps, done=first)
     started = time.monotonic()
@@ -252,14 +263,15 @@ def load_learner(context: StageContext, settings: RLSettings, policy_path: Path)
     """Models and optimisers at the start of training, or as the last checkpoint left them; and the next step."""
     whole = sorted((context.folder / CHECKPOINTS).glob("step-??????"))
     half = in_bfloat16(settings.precision)
-    policy = add_adapters(load_policy(policy_path), settings.lora, derive_seed(context.seed, "policy's adapters"))
+    policy = load_policy(policy_path, before_sharding())
+    policy = shard(add_adapters(policy, settings.lora, derive_seed(context.seed, "policy's adapters")), half)
     critic = add_adapters(
-        load_reward_model(context.artifact("reward_model")),
+        load_reward_model(context.artifact("reward_model"), before_sharding()),
         settings.lora,
         derive_seed(context.seed, "critic's adapters"),
         trained=["score"],
     )
-    policy, critic = shard(policy, half), shard(critic, half)
+    critic = shard(critic, half)
     learner = Learner(
         policy,
         critic,
