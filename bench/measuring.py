@@ -134,7 +134,7 @@ def installed(package: str) -> str | None:
 def write_results(results: Results, path: Path, description: Mapping[str, Any]) -> None:
     """Results and machine as JSON, written aside and renamed: a reader never sees half a file."""
     record = {
-        "command": shlex.join(sys.orig_argv),
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": dict(description),
         **asdict(results),

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from satori.reinforcement import ppo as module
 from satori.reinforcement.ppo import Learner, PPOSettings, prepare, train, update
 from satori.reinforcement.restart_buffer import Start
 from satori.reinforcement.rewards import Outcome, RewardBreakdown
@@ -253,6 +254,19 @@ def test_metrics_of_the_first_step(learner):
 
 def test_the_kl_grows_with_a_second_epoch(learner):
     assert step(learner, random_rollouts(), settings(epochs=2))["kl"] > 1e-4
+
+
+@pytest.mark.parametrize(("estimator", "shared"), [("gae", 2), ("grpo", 0)])
+def test_threads_are_shared_with_a_critic_only(learner, monkeypatch, estimator, shared):
+    calls = []
+
+    def both(one, other, device):
+        calls.append(device)
+        return one(), other()
+
+    monkeypatch.setattr(module, "both", both)
+    step(learner, random_rollouts(), settings(estimator=estimator, batch_size=len(random_rollouts())))
+    assert len(calls) == shared  # before the update and in it
 
 
 # --- train ---

@@ -176,9 +176,9 @@ def prepare(learner: Learner, rollouts: Sequence[Rollout], settings: PPOSettings
 
     def values() -> list[torch.Tensor]:
         with autocast(settings.precision, device):
-            return response_values(learner.critic, sequences, budget) if settings.estimator == "gae" else []
+            return response_values(learner.critic, sequences, budget)
 
-    old_logprobs, old_values = both(logprobs, values, device)
+    old_logprobs, old_values = both(logprobs, values, device) if settings.estimator == "gae" else (logprobs(), [])
     mask_BT = _pad([torch.ones_like(row) for row in old_logprobs])
     rewards_B = torch.tensor([r.reward.total for r in rollouts])
     if settings.estimator == "gae":
@@ -277,7 +277,7 @@ def _accumulate(
 
     def critic() -> dict[str, float]:
         total = 0.0
-        for batch, old in batches if settings.estimator == "gae" else ():
+        for batch, old in batches:
             with autocast(settings.precision, device), recomputing(learner.critic, settings.recompute_activations):
                 values_N = token_values(learner.critic, batch)
             error = value_loss(values_N, old.values_N, old.returns_N, settings.value_clip)
@@ -285,6 +285,8 @@ def _accumulate(
             total += float(error.detach())
         return {"value_loss": total}
 
+    if settings.estimator != "gae":
+        return policy() | {"value_loss": 0.0}
     of_policy, of_critic = both(policy, critic, device)
     return of_policy | of_critic
 
