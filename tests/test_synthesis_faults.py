@@ -33,6 +33,8 @@ FORBIDDEN = ("ground truth", "answer key", "reference solution", "hint suggests"
 FOREIGN = "我们把这些数字一个一个地加起来，就得到了这道题的答案。"
 BROKEN = ("429", "500", "503", "slow", "hung up", "cut", "garbage", "no choices")
 WRONG_WORDS = ("empty", "foreign", "leak", "truncated", "token")
+TURNS = ("broken", "broken", "wrong words", *("",) * 7)
+"""Ten answers; in turn, so that every fault occurs however few requests there are."""
 
 
 class FaultyServer:
@@ -42,6 +44,7 @@ class FaultyServer:
         self.say, self.random, self.stall_at = say, random.Random(seed), stall_at
         self.faults, self.stalled_until = Counter(), 0.0
         self.broken_ways, self.wrong_words = cycle(BROKEN), cycle(WRONG_WORDS)
+        self.turns = cycle(self.random.sample(TURNS, len(TURNS)))
         self.server = ScriptedServer(self.answer)
 
     async def answer(self, request):
@@ -51,12 +54,12 @@ class FaultyServer:
             self.faults["stalled"] += 1
             await asyncio.sleep(10)
         await asyncio.sleep(self.random.random() / 50)
-        draw = self.random.random()
-        if draw < 0.2:
+        turn = next(self.turns)
+        if turn == "broken":
             fault = next(self.broken_ways)
             self.faults[fault] += 1
             return await self.broken(fault)
-        fault = next(self.wrong_words) if draw < 0.3 else ""
+        fault = next(self.wrong_words) if turn == "wrong words" else ""
         self.faults[fault] += 1
         return self.say(request.body, fault, self.random)
 
