@@ -3,12 +3,15 @@ difference between the log-probabilities that the engine sampled with and those 
 
     python bench/engine_mismatch.py CHECKPOINT --dtype float32 --steps 20 --out mismatch.json
 
-The problems are short sums, the reward is the length of the response: what is learnt does not matter, that the weights
-move does. Advantages compare the samples of a prompt (GRPO), so there is no critic.
+The problems are short sums, the reward is drawn by chance: what is learnt does not matter, that the weights move does.
+Every step has the same prompts and the same noise, so that its texts are those of the step before but for what the
+weights changed: texts of another kind have another mismatch, also where the engine follows exactly. Advantages compare
+the samples of a prompt (GRPO), so there is no critic.
 """
 
 import argparse
 import json
+import random
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -17,7 +20,6 @@ import torch
 from transformers import Qwen2Config, Qwen2ForSequenceClassification
 
 from satori.coat import encode_prompt
-from satori.config import derive_seed
 from satori.engines.base import Sampling, generate_all
 from satori.engines.stopping import stop_ids
 from satori.engines.vllm_engine import VllmEngine, VllmSettings
@@ -34,9 +36,9 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the engine")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--prompts", type=int, default=4)
-    parser.add_argument("--samples", type=int, default=4)
-    parser.add_argument("--max-new-tokens", type=int, default=24)
+    parser.add_argument("--prompts", type=int, default=8)
+    parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--max-new-tokens", type=int, default=32)
     parser.add_argument("--lr", type=float, default=1e-5)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -55,31 +57,28 @@ def main() -> None:
         torch.optim.AdamW(policy.parameters(), lr=options.lr),
         torch.optim.AdamW(unused.parameters(), lr=options.lr),
     )
-    problems = list(islice(problem_stream(Split.TRAIN, 0), options.steps * options.prompts))
+    states = [
+        InitialState(problem, Start.PROBLEM, tuple(encode_prompt(tokenizer, problem.question)))
+        for problem in islice(problem_stream(Split.TRAIN, 0), options.prompts)
+        for _ in range(options.samples)
+    ]
     sampling = Sampling(temperature=1.0, max_new_tokens=options.max_new_tokens)
     first, *others = stop_ids(policy.generation_config, tokenizer)
     limits = VllmSettings(dtype=options.dtype, kv_cache_gib=1, max_model_len=512, max_num_seqs=64)
     with VllmEngine(options.checkpoint, first, limits, others) as engine:
 
-        def draw(step: int) -> Sequence[InitialState]:
-            chosen = problems[step * options.prompts : (step + 1) * options.prompts]
-            return [
-                InitialState(problem, Start.PROBLEM, tuple(encode_prompt(tokenizer, problem.question)))
-                for problem in chosen
-                for _ in range(options.samples)
-            ]
-
         def collect(states: Sequence[InitialState], seed: int) -> Sequence[Rollout]:
             engine.update_weights(policy)
-            completions = generate_all(engine, [s.prompt_ids for s in states], sampling, derive_seed(seed))
+            completions = generate_all(engine, [s.prompt_ids for s in states], sampling, seed=0)
+            by_chance = random.Random(seed)
             return [
-                Rollout(s, c, "", Outcome.WRONG, RewardBreakdown(-len(c.token_ids) / options.max_new_tokens, 0.0, 0.0))
+                Rollout(s, c, "", Outcome.WRONG, RewardBreakdown(by_chance.choice((-1.0, 0.0)), 0.0, 0.0))
                 for s, c in zip(states, completions, strict=True)
             ]
 
         rows = []
         for step, rollouts, metrics in train(
-            learner, draw, collect, settings, 1.0, range(options.steps), options.steps, seed=0
+            learner, lambda step: states, collect, settings, 1.0, range(options.steps), options.steps, seed=0
         ):
             tokens = sum(len(r.completion.token_ids) for r in rollouts)
             rows.append({"step": step, "tokens": tokens, **metrics})

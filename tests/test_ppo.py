@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from pydantic import ValidationError
 
+from satori.engines.base import EngineError
 from satori.reinforcement import ppo as module
 from satori.reinforcement.ppo import Learner, PPOSettings, prepare, train, update
 from satori.reinforcement.restart_buffer import Start
@@ -327,8 +329,38 @@ def test_the_mismatch_is_the_mean_distance_of_the_log_probabilities(learner):
 
 def test_an_engine_without_log_probabilities_is_not_compared(learner):
     assert prepare(learner, random_rollouts(), settings(), TEMPERATURE).mismatch == {}
-    with pytest.raises(ValueError, match="importance_cap needs an engine"):
+    with pytest.raises(EngineError, match="importance_cap needs an engine"):
         prepare(learner, random_rollouts(), settings(importance_cap=2.0), TEMPERATURE)
+
+
+def test_the_engines_log_probabilities_can_be_the_old_ones(learner):
+    rollouts = sampled_with(learner, random_rollouts(), 0.5)
+    options = settings(old_logprobs="engine", batch_size=4)
+    experience = prepare(learner, rollouts, options, TEMPERATURE)
+    theirs = torch.tensor([sum(r.completion.logprobs) for r in rollouts])
+    close(experience.old_logprobs_BT.sum(1), theirs, atol=1e-4, rtol=0)
+    # The ratio starts at e^0.5; KL(engine || trainer) is that of the first optimiser step, in which nothing has moved.
+    metrics = update(learner, experience, options, TEMPERATURE, 0, seed=0)
+    assert metrics["engine_kl"] == pytest.approx(1.6487213 - 1 - 0.5, abs=1e-4)
+    assert "engine_mismatch" not in metrics
+
+
+def test_a_step_from_the_engines_log_probabilities_is_that_from_the_trainers(learner):
+    other = copy.deepcopy(learner)
+    other.policy_optimizer = torch.optim.SGD(other.policy.parameters(), lr=0.05)
+    other.critic_optimizer = torch.optim.SGD(other.critic.parameters(), lr=0.05)
+    rollouts = sampled_with(learner, random_rollouts(), 0.0)
+    step(learner, rollouts, settings())
+    step(other, rollouts, settings(old_logprobs="engine"))
+    close(weights(other.policy), weights(learner.policy), atol=1e-6, rtol=0)
+    close(weights(other.critic), weights(learner.critic), atol=1e-6, rtol=0)
+
+
+def test_old_log_probabilities_of_the_engine_need_an_engine_that_gives_them(learner):
+    with pytest.raises(EngineError, match="old_logprobs: engine needs an engine"):
+        prepare(learner, random_rollouts(), settings(old_logprobs="engine"), TEMPERATURE)
+    with pytest.raises(ValidationError, match="needs old_logprobs: trainer"):
+        settings(old_logprobs="engine", importance_cap=2.0)
 
 
 def test_truncated_importance_weights_scale_the_policy_gradient(learner):

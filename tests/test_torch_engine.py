@@ -9,6 +9,7 @@ import torch
 from transformers import GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from satori.coat import encode_prompt
+from satori.engines import torch_engine as module
 from satori.engines.base import Sampling, generate_all
 from satori.engines.torch_engine import TorchEngine
 from satori.types import FinishReason
@@ -64,6 +65,25 @@ def test_greedy_is_transformers_generation(make_policy, kv_heads, rows):
     assert len(lengths) > 2, "the responses of this test have to end at different times"
     completions = greedy(TorchEngine(model, eos, rows), prompts, 12)
     assert [c.token_ids for c in completions] == expected
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2])
+def test_greedy_in_parts(make_policy, monkeypatch, kv_heads):
+    """Rows that attend in several spans, prompts that are computed in several batches, some of them twice."""
+    monkeypatch.setattr(module, "_LEAST_ROWS", 2)
+    monkeypatch.setattr(module, "_PREFILL_TOKENS", 20)
+    model = make_policy(kv_heads)
+    prompts = random_prompts(11, longest=14)
+    prompts += prompts[3:6]
+    expected = [generated(model, p, 9) for p in prompts]
+    for rows in (5, 14):
+        assert [c.token_ids for c in greedy(TorchEngine(model, NEVER, rows), prompts, 9)] == expected
+
+
+def test_spans_are_as_long_as_their_longest_row(monkeypatch):
+    monkeypatch.setattr(module, "_LEAST_ROWS", 2)
+    spans = [(span.rows, span.length) for span in module._spans([3, 9, 4, 4, 20])]
+    assert spans == [(slice(0, 2), 9), (slice(2, 4), 4), (slice(4, 6), 20)]
 
 
 def test_greedy_of_another_architecture():

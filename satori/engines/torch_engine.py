@@ -13,6 +13,7 @@ Legend of shape suffixes: R rows, T new tokens, L cached length, V vocabulary.
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,10 +25,14 @@ from transformers.masking_utils import sdpa_mask
 from satori.config import derive_seed
 from satori.engines.base import EngineError, Piece, Sampling
 from satori.head import head_logits
+from satori.scoring import by_length
 from satori.sharding import copy_parameters, is_whole
 from satori.types import Completion, FinishReason
 
 _GROWTH = 64  # the cache grows by at least so many positions at a time
+_SPANS = 4  # parts of the rows that attend separately, each to its own longest row
+_LEAST_ROWS = 32  # in a span: fewer are not worth the call
+_PREFILL_TOKENS = 4096  # padded tokens of prompts that are computed at a time
 
 
 class _RowCache(Cache):
@@ -86,6 +91,21 @@ class _RowCache(Cache):
         self.capacity_rows = len(rows_R)
 
 
+@dataclass(frozen=True)
+class _Span:
+    """Neighbouring rows, and the cached length of the longest of them."""
+
+    rows: slice
+    length: int
+
+
+def _spans(lengths: Sequence[int]) -> list[_Span]:
+    """Rows of these cached lengths in up to ``_SPANS`` spans. Rows that start together have similar lengths."""
+    size = max(_LEAST_ROWS, -(-len(lengths) // _SPANS))
+    starts = range(0, len(lengths), size)
+    return [_Span(slice(start, start + size), max(lengths[start : start + size])) for start in starts]
+
+
 def _attend(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -93,18 +113,24 @@ def _attend(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
+    spans: Sequence[_Span] = (),
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of one new token a row without repeating grouped keys and values; PyTorch's own for longer queries.
+    """Attention of one new token a row without repeating grouped keys and values, no span of rows longer than it has
+    to be; PyTorch's own for longer queries.
 
     query (R, heads, T, D); key and value (R, key-value heads, L, D); mask additive, (R, 1, 1, L).
     """
     if query.shape[2] != 1 or attention_mask is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     rows, heads, _, size = query.shape
-    groups = query.view(rows, key.shape[1], heads // key.shape[1], size)
-    scores = groups @ key.transpose(-1, -2) * (scaling or size**-0.5) + attention_mask
-    return (scores.softmax(-1) @ value).reshape(rows, 1, heads, size), None
+    groups = query.view(rows, key.shape[1], heads // key.shape[1], size) * (scaling or size**-0.5)
+    attended = []
+    for span in spans or [_Span(slice(rows), key.shape[2])]:
+        to = slice(span.length)
+        scores = groups[span.rows] @ key[span.rows, :, to].transpose(-1, -2) + attention_mask[span.rows, :, :, to]
+        attended.append(scores.softmax(-1) @ value[span.rows, :, to])
+    return torch.cat(attended).view(rows, 1, heads, size), None
 
 
 _ATTENTION = "satori_decode"
@@ -295,26 +321,43 @@ class TorchEngine:
 
     def _prefill(self, cache: _RowCache, prompts: list[Sequence[int]], places: list[int]) -> torch.Tensor:
         """Compute the prompts into their rows; returns the logits after each prompt, (R, V)."""
-        unique = {tuple(p): None for p in prompts}
-        source = {prompt: i for i, prompt in enumerate(unique)}
-        lengths = torch.tensor([len(p) for p in unique], device=self.model.device)
-        width = int(lengths.max())
-        ids_RT = torch.zeros(len(unique), width, dtype=torch.long)
-        for i, prompt in enumerate(unique):
+        rows_of: dict[tuple[int, ...], list[int]] = {}
+        for row, prompt in enumerate(prompts):
+            rows_of.setdefault(tuple(prompt), []).append(row)
+        unique = list(rows_of)
+        lengths = [len(prompt) for prompt in unique]
+        cache.length = max(cache.length, *lengths)
+        found: list[torch.Tensor] = []
+        rows: list[int] = []
+        for batch in by_length(lengths, _PREFILL_TOKENS):
+            here = [row for i in batch for row in rows_of[unique[i]]]
+            source = [slot for slot, i in enumerate(batch) for _ in rows_of[unique[i]]]
+            found.append(self._prefill_batch(cache, [unique[i] for i in batch], source, [places[row] for row in here]))
+            rows += here
+        order = torch.tensor(rows, device=self.model.device).argsort()
+        return torch.cat(found)[order]
+
+    def _prefill_batch(
+        self, cache: _RowCache, prompts: list[tuple[int, ...]], source: list[int], places: list[int]
+    ) -> torch.Tensor:
+        """Compute different prompts at once, and copy the ``source``-th to each of the places; logits, (places, V)."""
+        device, count = self.model.device, len(prompts)
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+        ids_RT = torch.zeros(count, max(map(len, prompts)), dtype=torch.long)
+        for i, prompt in enumerate(prompts):
             ids_RT[i, : len(prompt)] = torch.tensor(prompt)
-        cache.prefilling, cache.length = True, max(cache.length, width)
-        cache.rows_R = torch.tensor(places, device=self.model.device)
-        cache.slots_R = torch.tensor([source[tuple(p)] for p in prompts], device=self.model.device)
+        cache.prefilling = True
+        cache.rows_R, cache.slots_R = torch.tensor(places, device=device), torch.tensor(source, device=device)
         # Right padding under a causal mask: no real token sees a padded one.
-        hidden_RTH = self.model.base_model(ids_RT.to(self.model.device), past_key_values=cache).last_hidden_state
-        last_RH = hidden_RTH[torch.arange(len(unique)), lengths - 1]
-        logits_RV = head_logits(self.model, last_RH)
+        hidden_RTH = self.model.base_model(ids_RT.to(device), past_key_values=cache).last_hidden_state
         cache.prefilling = False
-        return logits_RV[cache.slots_R]
+        last_RH = hidden_RTH[torch.arange(count), lengths - 1]
+        return head_logits(self.model, last_RH)[cache.slots_R]
 
     def _decode(self, cache: _RowCache, tokens_R: torch.Tensor, lengths_R: torch.Tensor) -> torch.Tensor:
         """One token for every row; returns the logits after it, (R, V)."""
-        cache.length = int(lengths_R.max()) + 1
+        spans = _spans([length + 1 for length in lengths_R.tolist()])
+        cache.length = max(span.length for span in spans)
         cache.rows_R, cache.slots_R = torch.arange(len(tokens_R), device=tokens_R.device), lengths_R
         unseen_RL = torch.arange(cache.length, device=tokens_R.device)[None] > lengths_R[:, None]
         mask_RL = torch.zeros_like(unseen_RL, dtype=self.model.dtype).masked_fill_(unseen_RL, -torch.inf)
@@ -323,6 +366,7 @@ class TorchEngine:
             attention_mask=mask_RL[:, None, None],
             position_ids=lengths_R[:, None],
             past_key_values=cache,
+            spans=spans,
         ).last_hidden_state
         return head_logits(self.model, hidden_RTH[:, 0])
 

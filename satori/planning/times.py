@@ -93,10 +93,11 @@ def step(recipe: Recipe, settings: RLSettings, shape: Shape, machine: PlanSettin
     mean = machine.mean_prompt + min(machine.mean_response, settings.max_new_tokens)
     tokens = settings.rollouts_per_step * mean
     policy, scalar = shape.parameters, shape.scalar_parameters
-    both = policy + (scalar if settings.estimator == "gae" else 0)
+    critic = scalar if settings.estimator == "gae" else 0
+    both, before = policy + critic, (policy if settings.old_logprobs == "trainer" else 0) + critic
     speed, of_speed = computing(machine, compute_bytes(settings.precision))
     scores = 2 * scalar * tokens / speed if settings.use_reward_model else 0.0
-    reading = 2 * both * tokens / speed
+    reading = 2 * before * tokens / speed
     each = flops(settings.recompute_activations, settings.lora) * settings.epochs
     update = each * both * tokens / speed
     total = generated.seconds + scores + reading + update
@@ -104,7 +105,7 @@ def step(recipe: Recipe, settings: RLSettings, shape: Shape, machine: PlanSettin
     return [
         *generated.lines,
         Line("reward model's scores", f"2 x {billions(scalar)} x {read} / {of_speed}", scores, "s"),
-        Line("log-probabilities and values", f"2 x {billions(both)} x {read} / {of_speed}", reading, "s"),
+        Line("log-probabilities and values", f"2 x {billions(before)} x {read} / {of_speed}", reading, "s"),
         Line("update", f"{each} x {billions(both)} x {read} / {of_speed}", update, "s"),
         Line("tokens trained on", f"{tokens:,.0f} / {update:.1f} s", tokens / update, "a second"),
         Line("a step", "generation + scores + log-probabilities + update", total, "s"),

@@ -13,15 +13,16 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from satori import ranks
 from satori.config import Settings, derive_seed
+from satori.engines.base import EngineError
 from satori.optimizers import OptimizerKind
 from satori.precision import Precision, autocast
 from satori.recompute import Recompute, recomputing
@@ -63,11 +64,20 @@ class PPOSettings(Settings):
     """Iterations over which both learning rates rise; Adam's first steps are its wildest."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     lr_decay: Literal["cosine", "constant"] = "cosine"
+    old_logprobs: Literal["trainer", "engine"] = "trainer"
+    """Whose log-probabilities of the samples the ratios start from: computed again by the trainer, or those that the
+    engine sampled with, which saves a forward pass. The embedded sampler's are the trainer's up to rounding."""
     importance_cap: float = Field(default=0.0, ge=0)
     """Weigh each token's loss by how much likelier the trainer found it than the engine that sampled it, at most this
     much (2 is usual): truncated importance sampling, for engines that compute otherwise than the trainer. 0: off."""
     tokens_per_micro_batch: int = Field(default=8192, gt=0)
     """Padded tokens computed at a time; changes memory and speed, not the result."""
+
+    @model_validator(mode="after")
+    def _weights_compare_two(self) -> Self:
+        if self.importance_cap and self.old_logprobs == "engine":
+            raise ValueError("importance_cap compares the engine with the trainer: it needs old_logprobs: trainer")
+        return self
 
 
 @dataclass
@@ -97,7 +107,7 @@ class Experience:
     weights_BT: torch.Tensor
     """Importance weights of the tokens: 1 where they are switched off."""
     mismatch: Mapping[str, float]
-    """How far the engine's log-probabilities are from the trainer's; empty where the engine gave none."""
+    """How far the engine's log-probabilities are from the trainer's; empty where these are not both known."""
 
     def tokens_of(self, index: int) -> "RolloutTokens":
         """One rollout with what its tokens are trained on."""
@@ -166,7 +176,10 @@ def cosine_decay(progress: float) -> float:
 
 
 def prepare(learner: Learner, rollouts: Sequence[Rollout], settings: PPOSettings, temperature: float) -> Experience:
-    """Log-probabilities of the sampling policy, values, advantages and returns."""
+    """Log-probabilities of the sampling policy, values, advantages and returns.
+
+    Raises EngineError where the settings need the engine's log-probabilities and it gave none.
+    """
     sequences = [r.sequence for r in rollouts]
     budget, device = settings.tokens_per_micro_batch, learner.policy.device
 
@@ -178,7 +191,14 @@ def prepare(learner: Learner, rollouts: Sequence[Rollout], settings: PPOSettings
         with autocast(settings.precision, device):
             return response_values(learner.critic, sequences, budget)
 
-    old_logprobs, old_values = both(logprobs, values, device) if settings.estimator == "gae" else (logprobs(), [])
+    sampled, critic = engine_logprobs(rollouts), settings.estimator == "gae"
+    if sampled is None and (settings.importance_cap or settings.old_logprobs == "engine"):
+        setting = "importance_cap" if settings.importance_cap else "old_logprobs: engine"
+        raise EngineError(f"{setting} needs an engine that gives the log-probabilities of what it sampled")
+    if sampled is not None and settings.old_logprobs == "engine":
+        old_logprobs, old_values = sampled, values() if critic else []
+    else:
+        old_logprobs, old_values = both(logprobs, values, device) if critic else (logprobs(), [])
     mask_BT = _pad([torch.ones_like(row) for row in old_logprobs])
     rewards_B = torch.tensor([r.reward.total for r in rollouts])
     if settings.estimator == "gae":
@@ -191,29 +211,31 @@ def prepare(learner: Learner, rollouts: Sequence[Rollout], settings: PPOSettings
         advantages_BT = estimate(rewards_B, groups_B)[:, None] * mask_BT
         values_BT = returns_BT = torch.zeros_like(mask_BT)
     advantages_BT = whiten(advantages_BT, mask_BT)
-    weights_BT, mismatch = compare_with_engine(rollouts, old_logprobs, settings.importance_cap)
+    weights_BT, mismatch = torch.ones_like(mask_BT), dict[str, float]()
+    if sampled is not None and settings.old_logprobs == "trainer":
+        weights_BT, mismatch = compare_with_engine(sampled, old_logprobs, settings.importance_cap)
     return Experience(rollouts, mask_BT, _pad(old_logprobs), values_BT, advantages_BT, returns_BT, weights_BT, mismatch)
 
 
+def engine_logprobs(rollouts: Sequence[Rollout]) -> list[torch.Tensor] | None:
+    """The log-probabilities that the responses were sampled with, one (tokens,) tensor each; None where the engine gave
+    none."""
+    completions = [rollout.completion for rollout in rollouts]
+    if any(len(c.logprobs) != len(c.token_ids) for c in completions):
+        return None
+    return [torch.tensor(c.logprobs) for c in completions]
+
+
 def compare_with_engine(
-    rollouts: Sequence[Rollout], old_logprobs: Sequence[torch.Tensor], cap: float
+    sampled: Sequence[torch.Tensor], old_logprobs: Sequence[torch.Tensor], cap: float
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """Importance weights (B, T), 1 where ``cap`` is 0; and the mismatch between engine and trainer: mean absolute
-    difference of the tokens' log-probabilities, and KL(engine || trainer).
-
-    Raises ValueError where weights are asked for and the engine gave no log-probabilities.
-    """
-    known = all(len(r.completion.logprobs) == len(row) for r, row in zip(rollouts, old_logprobs, strict=True))
-    if not known:
-        if cap:
-            raise ValueError("importance_cap needs an engine that gives the log-probabilities of what it sampled")
-        return _pad([torch.ones_like(row) for row in old_logprobs]), {}
-    sampled = [torch.tensor(r.completion.logprobs) for r in rollouts]
-    log_ratio_N = torch.cat(list(old_logprobs)) - torch.cat(sampled)
+    difference of the tokens' log-probabilities, and KL(engine || trainer)."""
+    log_ratio_N = torch.cat(list(old_logprobs)) - torch.cat(list(sampled))
     mismatch = {"engine_mismatch": float(log_ratio_N.abs().mean()), "engine_kl": float(k3(log_ratio_N).mean())}
     if not cap:
         return _pad([torch.ones_like(row) for row in old_logprobs]), mismatch
-    weights = [importance_weights(row, mine, cap) for row, mine in zip(old_logprobs, sampled, strict=True)]
+    weights = [importance_weights(row, engine, cap) for row, engine in zip(old_logprobs, sampled, strict=True)]
     return _pad(weights), mismatch | {"importance_weight": float(torch.cat(weights).mean())}
 
 
@@ -227,14 +249,16 @@ def update(
     rng, count = random.Random(seed), len(experience.rollouts)
     sums = dict.fromkeys(("policy_loss", "value_loss", "kl", "clip_fraction", "entropy"), 0.0)
     norms: list[tuple[float, float]] = []
-    tokens_seen = 0.0
+    tokens_seen, mismatch = 0.0, dict(experience.mismatch)
     for _ in range(settings.epochs):
         order = rng.sample(range(count), count)
         for start in range(0, count, settings.batch_size):
             indices = order[start : start + settings.batch_size]
             tokens = float(experience.mask_BT[indices].sum())
-            for name, value in _accumulate(learner, experience, indices, settings, temperature, tokens).items():
-                sums[name] += value
+            more = _accumulate(learner, experience, indices, settings, temperature, tokens)
+            if settings.old_logprobs == "engine" and not norms:  # nothing has moved yet: the trainer against the engine
+                mismatch["engine_kl"] = ranks.total({"kl": more["kl"]})["kl"] / tokens
+            sums = {name: total + more[name] for name, total in sums.items()}
             try:
                 norms.append(_optimizer_step(learner, settings, policy=step >= settings.critic_warmup_steps))
             except FloatingPointError as error:
@@ -244,7 +268,7 @@ def update(
     metrics["policy_grad_norm"] = sum(n[0] for n in norms) / len(norms)
     metrics["critic_grad_norm"] = sum(n[1] for n in norms) / len(norms)
     metrics["explained_variance"] = explained_variance(experience)
-    return {**metrics, **experience.mismatch}
+    return metrics | mismatch
 
 
 def _accumulate(
