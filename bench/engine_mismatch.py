@@ -7,9 +7,14 @@ The problems are short sums, the reward is drawn by chance: what is learnt does 
 Every step has the same prompts and the same noise, so that its texts are those of the step before but for what the
 weights changed: texts of another kind have another mismatch, also where the engine follows exactly. Advantages compare
 the samples of a prompt (GRPO), so there is no critic.
+
+With an engine in bfloat16 the trainer's own bfloat16 stands beside it: the same difference for a copy of the policy
+in that type. Where both grow alike, it is the rounding that costs more for the weights of that step, and the engine
+has taken them all.
 """
 
 import argparse
+import copy
 import json
 import random
 from collections.abc import Sequence
@@ -17,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from transformers import Qwen2Config, Qwen2ForSequenceClassification
+from transformers import PreTrainedModel, Qwen2Config, Qwen2ForSequenceClassification
 
 from satori.coat import encode_prompt
 from satori.engines.base import Sampling, generate_all
@@ -29,6 +34,13 @@ from satori.reinforcement.ppo import Learner, PPOSettings, train
 from satori.reinforcement.restart_buffer import Start
 from satori.reinforcement.rewards import Outcome, RewardBreakdown
 from satori.reinforcement.rollouts import InitialState, Rollout
+from satori.scoring import PromptResponse, token_logprobs
+
+
+def rounding(policy: PreTrainedModel, sequences: Sequence[PromptResponse]) -> float:
+    """Mean difference between the response tokens' log-probabilities of a policy and of its copy in bfloat16."""
+    copies = token_logprobs(copy.deepcopy(policy).bfloat16(), sequences)
+    return float((torch.cat(token_logprobs(policy, sequences)) - torch.cat(copies)).abs().mean())
 
 
 def main() -> None:
@@ -66,10 +78,15 @@ def main() -> None:
     first, *others = stop_ids(policy.generation_config, tokenizer)
     limits = VllmSettings(dtype=options.dtype, kv_cache_gib=1, max_model_len=512, max_num_seqs=64)
     with VllmEngine(options.checkpoint, first, limits, others) as engine:
+        rounded: float | None = None
 
         def collect(states: Sequence[InitialState], seed: int) -> Sequence[Rollout]:
+            nonlocal rounded
             engine.update_weights(policy)
             completions = generate_all(engine, [s.prompt_ids for s in states], sampling, seed=0)
+            if options.dtype == "bfloat16":
+                answered = zip(states, completions, strict=True)
+                rounded = rounding(policy, [(state.prompt_ids, completion.token_ids) for state, completion in answered])
             by_chance = random.Random(seed)
             return [
                 Rollout(s, c, "", Outcome.WRONG, RewardBreakdown(by_chance.choice((-1.0, 0.0)), 0.0, 0.0))
@@ -81,8 +98,10 @@ def main() -> None:
             learner, lambda step: states, collect, settings, 1.0, range(options.steps), options.steps, seed=0
         ):
             tokens = sum(len(r.completion.token_ids) for r in rollouts)
-            rows.append({"step": step, "tokens": tokens, **metrics})
-            print(f"step {step:3d}: {tokens} tokens, mean difference {metrics['engine_mismatch']:.2e}", flush=True)
+            rows.append({"step": step, "tokens": tokens, "rounding": rounded, **metrics})
+            own = "" if rounded is None else f", of the trainer's own bfloat16 {rounded:.2e}"
+            difference = f"mean difference {metrics['engine_mismatch']:.2e}{own}"
+            print(f"step {step:3d}: {tokens} tokens, entropy {metrics['entropy']:.2f}, {difference}", flush=True)
     after = torch.cat([p.detach().flatten()[:1000] for p in policy.parameters()])
     differences = [row["engine_mismatch"] for row in rows]
     result = {
