@@ -663,7 +663,15 @@ def test_closing_ends_a_wait_for_the_next_attempt(serve, tokenizer):
     assert not our_threads()
 
 
-def test_an_interrupt_cancels_what_is_in_flight(serve, tokenizer):
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises, also where the tests run in the background of a shell, which ignores it there."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, usual)
+
+
+def test_an_interrupt_cancels_what_is_in_flight(serve, tokenizer, interruptible):
     server = serve(first_answers_then_hangs)
     engine = ServerEngine(settings(server.port), tokenizer)
 

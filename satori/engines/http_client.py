@@ -42,7 +42,6 @@ T_co = TypeVar("T_co", covariant=True)
 R = TypeVar("R")
 
 _KEEP_ALIVE = 2.0  # seconds; servers close idle connections after 5, and a request must not meet that moment
-_LONGEST_SLEEP = 0.5  # seconds until an interrupt is seen
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _MOST_MODELS = 20
 
@@ -307,20 +306,13 @@ def _streamed(work: Callable[[Callable[[R], None]], Coroutine[Any, Any, None]]) 
     thread = threading.Thread(target=_drive, args=(loop, task), name="satori-server", daemon=True)
     thread.start()
     try:
-        while (item := _next(ready)) is not None:
+        while (item := ready.get()) is not None:
             yield item[0]
         task.result()  # raises what ended the work early
     finally:
         with contextlib.suppress(RuntimeError):  # the loop has closed by itself
             loop.call_soon_threadsafe(task.cancel)
         thread.join()
-
-
-def _next(ready: "queue.SimpleQueue[R]") -> R:
-    """What comes next. An interrupt that arrives just before the wait does not end it, so no wait is long."""
-    while True:
-        with contextlib.suppress(queue.Empty):
-            return ready.get(timeout=_LONGEST_SLEEP)
 
 
 def _drive(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[None]") -> None:
