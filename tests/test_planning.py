@@ -197,6 +197,15 @@ def test_time_by_hand():
     assert hours["all of it"] == pytest.approx(sum(value for title, value in hours.items() if title != "all of it"))
 
 
+def test_the_engines_log_probabilities_save_the_policy_a_pass():
+    recipe, shape = seven_billion(("rl.importance_cap", "0"), ("rl.old_logprobs", "engine"))
+    other, _ = seven_billion(("rl.importance_cap", "0"))
+    title = "log-probabilities and values"
+    mine, usual = (by_title(times.step(r, r.rl, shape, MACHINE))[title] for r in (recipe, other))
+    both = shape.parameters + shape.scalar_parameters
+    assert mine / usual == pytest.approx(shape.scalar_parameters / both)
+
+
 def test_rows_that_do_not_fit_at_once_wait():
     recipe, shape = seven_billion(("engine.rows", "64"))
     made = by_title(times.generation(recipe, shape, MACHINE, 1024, 2048).lines)
