@@ -327,15 +327,15 @@ class TorchEngine:
         unique = list(rows_of)
         lengths = [len(prompt) for prompt in unique]
         cache.length = max(cache.length, *lengths)
-        found: list[torch.Tensor] = []
+        logits: list[torch.Tensor] = []  # (rows of a batch, V) each
         rows: list[int] = []
         for batch in by_length(lengths, _PREFILL_TOKENS):
             here = [row for i in batch for row in rows_of[unique[i]]]
             source = [slot for slot, i in enumerate(batch) for _ in rows_of[unique[i]]]
-            found.append(self._prefill_batch(cache, [unique[i] for i in batch], source, [places[row] for row in here]))
+            logits.append(self._prefill_batch(cache, [unique[i] for i in batch], source, [places[row] for row in here]))
             rows += here
         order = torch.tensor(rows, device=self.model.device).argsort()
-        return torch.cat(found)[order]
+        return torch.cat(logits)[order]
 
     def _prefill_batch(
         self, cache: _RowCache, prompts: list[tuple[int, ...]], source: list[int], places: list[int]
