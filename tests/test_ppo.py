@@ -196,9 +196,29 @@ def test_the_better_of_two_samples_gains_on_the_worse(learner, estimator):
 
 def test_the_policy_stands_still_while_the_critic_warms_up(learner):
     policy, critic = weights(learner.policy), weights(learner.critic)
-    step(learner, random_rollouts(), settings(critic_warmup_steps=2), number=1)
+    metrics = step(learner, random_rollouts(), settings(critic_warmup_steps=2), number=1)
     close(weights(learner.policy), policy, atol=0, rtol=0)
     assert (weights(learner.critic) - critic).abs().max() > 1e-3
+    assert metrics.keys() == {"value_loss", "critic_grad_norm", "explained_variance"}
+
+
+def test_a_policy_that_stands_still_is_not_computed(learner, monkeypatch):
+    options = settings(critic_warmup_steps=1)
+    experience = prepare(learner, random_rollouts(), options, TEMPERATURE)
+
+    def computed(*_):
+        raise AssertionError("a forward pass of the policy")
+
+    monkeypatch.setattr(learner.policy, "forward", computed)
+    update(learner, experience, options, TEMPERATURE, step=0, seed=0)
+
+
+def test_no_policy_waits_for_a_critic_that_there_is_not(learner):
+    before = weights(learner.policy)
+    pair = [rollout([5, 6], [], [7, 8, 9], 0.0), rollout([5, 6], [], [10, 11, 12], -1.0)]
+    metrics = step(learner, pair, settings(estimator="grpo", critic_warmup_steps=1))
+    assert (weights(learner.policy) - before).abs().max() > 1e-4
+    assert metrics.keys() == {"policy_loss", "kl", "clip_fraction", "entropy", "policy_grad_norm"}
 
 
 def test_the_policy_moves_after_the_warm_up_by_its_own_gradient_alone(learner):

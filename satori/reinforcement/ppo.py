@@ -13,6 +13,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal, Self
 
 import torch
@@ -59,7 +60,7 @@ class PPOSettings(Settings):
     batch_size: int = Field(default=128, gt=0)
     """Responses in an optimiser step (paper: 128)."""
     critic_warmup_steps: int = Field(default=0, ge=0)
-    """Iterations in which the critic learns and the policy stands still."""
+    """Iterations in which the critic learns alone, and the policy stands still; none where there is no critic."""
     lr_warmup_steps: int = Field(default=0, ge=0)
     """Iterations over which both learning rates rise; Adam's first steps are its wildest."""
     max_grad_norm: float = Field(default=1.0, gt=0)
@@ -163,11 +164,15 @@ def set_learning_rates(learner: Learner, settings: PPOSettings, step: int, total
     """The schedule is a function of the step alone: up, then down to the end; the policy at 0 while it waits."""
     decay = cosine_decay(step / total_steps) if settings.lr_decay == "cosine" else 1.0
     decay *= min(1.0, (step + 1) / (settings.lr_warmup_steps + 1))
-    waiting = step < settings.critic_warmup_steps
     for group in learner.policy_optimizer.param_groups:
-        group["lr"] = 0.0 if waiting else settings.actor_lr * decay
+        group["lr"] = 0.0 if policy_waits(settings, step) else settings.actor_lr * decay
     for group in learner.critic_optimizer.param_groups:
         group["lr"] = settings.critic_lr * decay
+
+
+def policy_waits(settings: PPOSettings, step: int) -> bool:
+    """Whether the critic learns alone in a step."""
+    return settings.estimator == "gae" and step < settings.critic_warmup_steps
 
 
 def cosine_decay(progress: float) -> float:
@@ -242,32 +247,35 @@ def compare_with_engine(
 def update(
     learner: Learner, experience: Experience, settings: PPOSettings, temperature: float, step: int, seed: int
 ) -> dict[str, float]:
-    """Optimise policy and critic on a batch of experience; returns the metrics of PPO's health.
+    """Optimise policy and critic on a batch of experience; returns the metrics of PPO's health, of those models that
+    learn in this step.
 
     Raises DivergedError, with the batch, where a gradient is not finite.
     """
     rng, count = random.Random(seed), len(experience.rollouts)
-    sums = dict.fromkeys(("policy_loss", "value_loss", "kl", "clip_fraction", "entropy"), 0.0)
-    norms: list[tuple[float, float]] = []
+    has_critic, policy_learns = settings.estimator == "gae", not policy_waits(settings, step)
+    sums: dict[str, float] = {}
+    norms: list[dict[str, float]] = []
     tokens_seen, mismatch = 0.0, dict(experience.mismatch)
     for _ in range(settings.epochs):
         order = rng.sample(range(count), count)
         for start in range(0, count, settings.batch_size):
             indices = order[start : start + settings.batch_size]
             tokens = float(experience.mask_BT[indices].sum())
-            more = _accumulate(learner, experience, indices, settings, temperature, tokens)
-            if settings.old_logprobs == "engine" and not norms:  # nothing has moved yet: the trainer against the engine
+            more = _accumulate(learner, experience, indices, settings, temperature, tokens, policy_learns)
+            if settings.old_logprobs == "engine" and policy_learns and not norms:
+                # Nothing has moved yet: the trainer against the engine.
                 mismatch["engine_kl"] = ranks.total({"kl": more["kl"]})["kl"] / tokens
-            sums = {name: total + more[name] for name, total in sums.items()}
+            sums = {name: sums.get(name, 0.0) + value for name, value in more.items()}
             try:
-                norms.append(_optimizer_step(learner, settings, policy=step >= settings.critic_warmup_steps))
+                norms.append(_optimizer_step(learner, settings, policy_learns, has_critic))
             except FloatingPointError as error:
                 raise DivergedError(f"step {step}: {error}", [experience.tokens_of(i) for i in indices]) from error
             tokens_seen += tokens
     metrics = {name: value / tokens_seen for name, value in ranks.total(sums).items()}
-    metrics["policy_grad_norm"] = sum(n[0] for n in norms) / len(norms)
-    metrics["critic_grad_norm"] = sum(n[1] for n in norms) / len(norms)
-    metrics["explained_variance"] = explained_variance(experience)
+    metrics |= {f"{name}_grad_norm": fmean(norm[name] for norm in norms) for name in norms[0]}
+    if has_critic:
+        metrics["explained_variance"] = explained_variance(experience)
     return metrics | mismatch
 
 
@@ -278,6 +286,7 @@ def _accumulate(
     settings: PPOSettings,
     temperature: float,
     tokens: float,
+    policy_learns: bool,
 ) -> dict[str, float]:
     """Gradients of one optimiser step, micro-batch by micro-batch; returns this rank's sums over tokens."""
     device = learner.policy.device
@@ -310,7 +319,9 @@ def _accumulate(
         return {"value_loss": total}
 
     if settings.estimator != "gae":
-        return policy() | {"value_loss": 0.0}
+        return policy()
+    if not policy_learns:
+        return critic()
     of_policy, of_critic = both(policy, critic, device)
     return of_policy | of_critic
 
@@ -339,23 +350,22 @@ def sampled_tokens(experience: Experience, rows: Sequence[int], device: torch.de
     return SampledTokens(*(part_BT[rows][chosen_BT].to(device) for part_BT in parts))
 
 
-def _optimizer_step(learner: Learner, settings: PPOSettings, policy: bool) -> tuple[float, float]:
-    """Clip and apply the gradients; returns the norms before clipping (policy, critic).
+def _optimizer_step(learner: Learner, settings: PPOSettings, policy: bool, critic: bool) -> dict[str, float]:
+    """Clip and apply the gradients of the models that learn; returns their norms before clipping, by name.
 
     Raises FloatingPointError before anything has moved where a norm is not finite.
     """
+    learning = [name for name, learns in (("policy", policy), ("critic", critic)) if learns]
     norms = {}
-    for name, model in (("policy", learner.policy), ("critic", learner.critic)):
-        norms[name] = clip_gradients(model, settings.max_grad_norm)
+    for name in learning:
+        norms[name] = clip_gradients(learner.parts()[name][0], settings.max_grad_norm)
         if not math.isfinite(norms[name]):
             raise FloatingPointError(f"the gradient norm of the {name} is {norms[name]}")
-    if policy:
-        learner.policy_optimizer.step()
-    if settings.estimator == "gae":
-        learner.critic_optimizer.step()
-    learner.policy_optimizer.zero_grad(set_to_none=True)
-    learner.critic_optimizer.zero_grad(set_to_none=True)
-    return norms["policy"], norms["critic"]
+    for name in learning:
+        optimizer = learner.parts()[name][1]
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return norms
 
 
 def explained_variance(experience: Experience) -> float:
