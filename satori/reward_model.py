@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 from pydantic import Field
@@ -92,7 +93,7 @@ def train(context: StageContext) -> str:
     pairs_file = context.folder / "pairs.jsonl"
     if not pairs_file.exists():
         write_jsonl(pairs_file, [vars(pair) for pair in sample_pairs(context)])
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "chosen_ids": [*pair["prompt_ids"], *pair["chosen_ids"]],
             "rejected_ids": [*pair["prompt_ids"], *pair["rejected_ids"]],
@@ -107,6 +108,7 @@ def train(context: StageContext) -> str:
     model = new_reward_model(context)
     trainer = _Training(
         settings,
+        [max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in rows],
         model=model,
         args=RewardConfig(**arguments),
         train_dataset=Dataset.from_list(rows),

@@ -6,7 +6,8 @@ as on one rank.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,16 +112,37 @@ def largest_divisor(number: int, limit: int) -> int:
     return next(divisor for divisor in range(min(number, limit), 0, -1) if number % divisor == 0)
 
 
+@contextmanager
+def unmasked(model: PreTrainedModel) -> Iterator[None]:
+    """A causal model's forward passes without attention mask, which right padding does not need: PyTorch's attention
+    then skips what causality hides instead of adding a mask, with the same result."""
+
+    def drop(
+        _: torch.nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return args, {name: value for name, value in inputs.items() if name != "attention_mask"}
+
+    handle = model.register_forward_pre_hook(drop, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 class OwnTrainer(Trainer):
-    """A trainer with what the settings say of optimiser and memory.
+    """A trainer with what the settings say of optimiser and memory, and with batches of examples of similar length,
+    the same on any number of ranks. Padding is on the right.
 
     The optimiser is made once the model is sharded, not before. Beside adapters the checkpoints hold what is trained,
     and no copy of the base.
     """
 
-    def __init__(self, settings: OptimizerSettings, **arguments: Any) -> None:
-        self.settings = settings
+    def __init__(self, settings: OptimizerSettings, lengths: Sequence[int], **arguments: Any) -> None:
+        self.settings, self.lengths = settings, list(lengths)
         super().__init__(**arguments)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
+        return LengthGroupedSampler(batch_size(self.settings, len(self.lengths)), lengths=self.lengths)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         trained = self.model if model is None else model
@@ -130,7 +152,7 @@ class OwnTrainer(Trainer):
 
     def compute_loss(self, *arguments: Any, **options: Any) -> Any:
         assert isinstance(self.model, PreTrainedModel)
-        with recomputing(self.model, self.settings.recompute_activations):
+        with unmasked(self.model), recomputing(self.model, self.settings.recompute_activations):
             return super().compute_loss(*arguments, **options)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
@@ -147,12 +169,7 @@ class OwnTrainer(Trainer):
 
 
 class _FineTuning(OwnTrainer, SFTTrainer):
-    """With batches of similar length, the same on any number of ranks."""
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
-        assert isinstance(self.train_dataset, Dataset)
-        lengths = [len(ids) for ids in self.train_dataset["input_ids"]]
-        return LengthGroupedSampler(batch_size(self.settings, len(lengths)), lengths=lengths)
+    """TRL's."""
 
 
 class ReportCallback(TrainerCallback):
@@ -225,6 +242,7 @@ def fine_tune(
     arguments = trainer_arguments(folder / CHECKPOINTS, settings, seed, len(rows))
     trainer = _FineTuning(
         settings,
+        [len(row["input_ids"]) for row in rows],
         model=model,
         args=SFTConfig(**arguments),
         train_dataset=Dataset.from_list(rows),
