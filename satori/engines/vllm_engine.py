@@ -44,6 +44,8 @@ from satori.types import Completion, FinishReason
 
 _COLDEST = 0.01  # vLLM raises temperatures between 0 and this one to it
 
+_Asked = tuple[int, int, list[int]]  # rank, number of the response, prompt
+
 
 class VllmSettings(Settings):
     """How vLLM runs."""
@@ -51,7 +53,8 @@ class VllmSettings(Settings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """The type to compute in; `auto` is that of the saved weights."""
     tensor_parallel_size: int = Field(default=1, gt=0)
-    """GPUs that share each weight matrix. With more than one the engine has no `update_weights`."""
+    """GPUs that share each weight matrix. Of several ranks so many neighbours are one engine; RL with more than one
+    needs as many ranks, or a multiple."""
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
     """On a GPU: the share of its memory for weights and cache."""
     kv_cache_gib: float = Field(default=4.0, gt=0)
@@ -73,6 +76,10 @@ class VllmSettings(Settings):
 class VllmEngine:
     """Samples from a checkpoint with vLLM. A context manager: one engine is open at a time in a process; processes that
     train together open and close theirs together.
+
+    With ``tensor_parallel_size`` above one, as many neighbouring ranks are one engine. Each asks for prompts of its own
+    and gets their completions; all ranks call ``generate`` together and take all that comes. A process without other
+    ranks has vLLM start the workers, which take no weights of a live model.
 
     A response ends with the end token, or with one of ``also_stop`` where a model has several, and with no other.
     """
@@ -101,6 +108,12 @@ class VllmEngine:
             raise EngineError("another vLLM engine is open in this process: close it first")
         self._checkpoint, self._trust = str(checkpoint), trust_remote_code
         self._calls = itertools.count()
+        members = settings.tensor_parallel_size if ranks.count() > 1 else 1
+        if ranks.count() % members:
+            raise EngineError(
+                f"engine.vllm.tensor_parallel_size is {members}, and {ranks.count()} ranks are no multiple of it"
+            )
+        self._members = range(start := ranks.index() // members * members, start + members)
         self._process_group = torch.distributed.is_initialized()
         with undisturbed():
             on_cpu = vllm.platforms.current_platform.is_cpu()
@@ -117,17 +130,23 @@ class VllmEngine:
         """See :class:`satori.engines.base.Engine`. Raises EngineError for an empty prompt or one too long, and while
         another call is neither finished nor closed."""
         engine = self._ready()
-        self._check(prompts, sampling)
+        me = ranks.index()
+        own = [(me, first + index, list(prompt)) for index, prompt in enumerate(prompts)]
+        asked = own if len(self._members) == 1 else self._of_members(own)
+        self._check([prompt for _, _, prompt in asked], sampling)
         call, waiting = next(self._calls), {}
         try:
-            for index, prompt in enumerate(prompts):
-                parameters = self._parameters(sampling, derive_seed(seed, "request", first + index))
-                waiting[f"{call}-{index}"] = index
-                engine.add_request(f"{call}-{index}", {"prompt_token_ids": list(prompt)}, parameters)
+            for rank, number, prompt in asked:
+                parameters = self._parameters(sampling, derive_seed(seed, "request", number))
+                name = f"{call}-{rank}-{number}"
+                waiting[name] = rank, number
+                engine.add_request(name, {"prompt_token_ids": prompt}, parameters)
             while waiting:
                 for output in engine.step():
                     if output.finished:
-                        yield waiting.pop(output.request_id), self._completion(output.outputs[0])
+                        rank, number = waiting.pop(output.request_id)
+                        if rank == me:
+                            yield number - first, self._completion(output.outputs[0])
         finally:
             engine.abort_request(list(waiting))
 
@@ -162,8 +181,11 @@ class VllmEngine:
         taken the weights before it.
         """
         llm = self._open()
-        if self.settings.tensor_parallel_size > 1:  # the workers are other processes
-            raise EngineError("weights of a live model cannot be given to an engine with tensor_parallel_size > 1")
+        if (size := self.settings.tensor_parallel_size) > len(self._members):  # the workers are processes of vLLM's
+            raise EngineError(
+                f"an engine with engine.vllm.tensor_parallel_size {size} takes weights of a live model from {size} "
+                "ranks only: start them with torchrun or accelerate launch, or set it to 1"
+            )
         asleep = llm.llm_engine.is_sleeping()
         if asleep:  # the cache is woken last: weights on their way need room themselves
             llm.wake_up(tags=["weights"])
@@ -218,6 +240,11 @@ class VllmEngine:
         if self.settings.prefix_caching and not llm.reset_prefix_cache():
             raise EngineError("vLLM did not give up the cache of the call before")
         return llm.llm_engine
+
+    def _of_members(self, asked: Sequence[_Asked]) -> list[_Asked]:
+        """What the ranks of this engine ask for, in the same order on each: their schedulers decide alike."""
+        by_rank = ranks.gather([asked])
+        return [each for rank in self._members for each in by_rank[rank]]
 
     def _check(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> None:
         config = self._open().llm_engine.model_config
