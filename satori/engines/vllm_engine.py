@@ -113,6 +113,7 @@ class VllmEngine:
             raise EngineError(
                 f"engine.vllm.tensor_parallel_size is {members}, and {ranks.count()} ranks are no multiple of it"
             )
+        # The ranks that are one engine with this one, itself among them.
         self._members = range(start := ranks.index() // members * members, start + members)
         self._process_group = torch.distributed.is_initialized()
         with undisturbed():
