@@ -1,0 +1,39 @@
+import warnings
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from satori import precision
+
+
+@pytest.fixture(autouse=True)
+def _no_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    precision._warn_if_emulated.cache_clear()
+    yield
+    precision._warn_if_emulated.cache_clear()
+
+
+def test_bfloat16_is_warned_of_once_where_the_processor_has_no_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": False})
+    with pytest.warns(UserWarning, match="Set precision: float32"):
+        assert precision.in_bfloat16("bfloat16")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert precision.in_bfloat16("bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("asked", "capabilities"),
+    [("bfloat16", {"avx512_bf16": True}), ("bfloat16", {"bf16": True}), ("float32", {}), ("auto", {})],
+)
+def test_nothing_is_said_where_bfloat16_is_native_or_not_used(
+    asked: precision.Precision, capabilities: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert precision.in_bfloat16(asked) == (asked == "bfloat16")
