@@ -2,8 +2,8 @@
 
 A stage works in ``.partial/STAGE`` and is renamed to ``STAGE`` when it is complete, so what stands in the run folder
 is whole. The manifest holds the stage's settings and a fingerprint over those and the fingerprints of the stages it
-read. A complete stage of the same fingerprint is skipped; of another one, refused, naming what differs. A partial
-stage of the same fingerprint is handed back to the stage, which goes on from what it finds there.
+read. A complete stage of the same fingerprint is skipped, and a partial one handed back to the stage, which goes on
+from what it finds there; of another fingerprint both are refused, naming what differs.
 """
 
 import fcntl
@@ -20,6 +20,8 @@ from satori import ranks
 
 FORMAT = 2
 MANIFEST = "manifest.json"
+_MARK = "unfinished.json"
+"""A partial folder's manifest."""
 CHECKPOINTS = "checkpoints"
 """The sub-folder in which a stage keeps what it resumes from. It stays until the artifact stands."""
 _AS_JSON_ESCAPES = "backslashreplace"
@@ -104,6 +106,32 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
     return [] if old == new else [f"{path}: {old!r} there, {new!r} asked for"]
 
 
+def _made_by(settings: dict[str, Any], inputs: dict[str, str]) -> dict[str, Any]:
+    """What a manifest says of the configuration."""
+    return {"fingerprint": fingerprint(settings, inputs), "settings": settings, "inputs": inputs}
+
+
+def _unlike(manifest: dict[str, Any], settings: dict[str, Any], inputs: dict[str, str]) -> str:
+    """In what a manifest's configuration is another one than that asked for."""
+    found = differences(manifest["settings"], settings) or [
+        f"it was made from another {name}" for name, value in inputs.items() if manifest["inputs"].get(name) != value
+    ]
+    return "; ".join(found) or "another version"
+
+
+def _read_manifest(path: Path) -> dict[str, Any] | None:
+    """A manifest, None where there is none. Raises ArtifactError where the file is no manifest."""
+    if not path.exists():
+        return None
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArtifactError(f"{path}: not valid JSON ({error}); delete {path.parent} to make it again") from error
+    if not isinstance(manifest, dict) or not {"fingerprint", "settings", "inputs"} <= manifest.keys():
+        raise ArtifactError(f"{path}: not a manifest; delete {path.parent} to make it again")
+    return manifest
+
+
 class RunFolder:
     """The artifacts of one run, by stage name."""
 
@@ -131,16 +159,7 @@ class RunFolder:
 
     def manifest(self, stage: str) -> dict[str, Any] | None:
         """The manifest of a complete stage, None where the stage has not run."""
-        path = self.path(stage) / MANIFEST
-        if not path.exists():
-            return None
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ArtifactError(f"{path}: not valid JSON ({error}); delete {path.parent} to make it again") from error
-        if not isinstance(manifest, dict) or not {"fingerprint", "settings", "inputs"} <= manifest.keys():
-            raise ArtifactError(f"{path}: not a manifest; delete {path.parent} to make it again")
-        return manifest
+        return _read_manifest(self.path(stage) / MANIFEST)
 
     def input_fingerprints(self, stage: str, inputs: Iterable[str]) -> dict[str, str]:
         """Fingerprints of the stages that a stage reads. Raises ArtifactError where one has not run."""
@@ -159,39 +178,39 @@ class RunFolder:
             return False
         if manifest["fingerprint"] == fingerprint(settings, inputs):
             return True
-        found = differences(manifest["settings"], settings) or [
-            f"it was made from another {name}"
-            for name, value in inputs.items()
-            if manifest["inputs"].get(name) != value
-        ]
         raise ArtifactError(
-            f"{self.path(stage)} was made by another configuration ({'; '.join(found) or 'another version'}). "
+            f"{self.path(stage)} was made by another configuration ({_unlike(manifest, settings, inputs)}). "
             f"Use another --out, or --redo {stage} to make it and what follows from it again."
         )
 
     def open_partial(self, stage: str, settings: dict[str, Any], inputs: dict[str, str]) -> Path:
-        """The folder to work in: what an interrupted run of the same configuration left, or an empty one."""
+        """The folder to work in: what an interrupted run of the same configuration left, or an empty one.
+
+        Raises ArtifactError where one of another configuration has left work: it may be a night's.
+        """
         partial = self.root / ".partial" / stage
-        mark, wanted = partial / "fingerprint", fingerprint(settings, inputs)
-        if not mark.exists() or mark.read_text() != wanted:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            write_text(mark, wanted)
+        mark, wanted = partial / _MARK, _made_by(settings, inputs)
+        found = _read_manifest(mark)
+        if found and found["fingerprint"] == wanted["fingerprint"]:
+            return partial
+        if partial.exists() and any(not path.name.startswith(_MARK) for path in partial.iterdir()):
+            other = _unlike(found, settings, inputs) if found else f"it has no {_MARK}"
+            raise ArtifactError(
+                f"{partial} holds unfinished work of another configuration ({other}). "
+                f"Go on with that one, use another --out, or --redo {stage} to drop the work and begin again."
+            )
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        write_text(mark, json.dumps(wanted) + "\n")
         return partial
 
     def commit(self, stage: str, settings: dict[str, Any], inputs: dict[str, str], seconds: float) -> None:
         """Make a finished partial folder the stage's artifact, and delete what it would have resumed from."""
         partial = self.root / ".partial" / stage
-        manifest = {
-            "stage": stage,
-            "fingerprint": fingerprint(settings, inputs),
-            "settings": settings,
-            "inputs": inputs,
-            "seconds": round(seconds, 2),
-        }
+        manifest = {"stage": stage, **_made_by(settings, inputs), "seconds": round(seconds, 2)}
         write_text(partial / MANIFEST, json.dumps(manifest, indent=2) + "\n")
-        (partial / "fingerprint").unlink()
         os.replace(partial, self.path(stage))
+        (self.path(stage) / _MARK).unlink()
         shutil.rmtree(self.path(stage) / CHECKPOINTS, ignore_errors=True)
 
     def remove(self, stage: str) -> None:

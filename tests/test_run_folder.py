@@ -210,25 +210,45 @@ def test_partial_work_of_the_same_configuration_is_handed_back(tmp_path):
     assert (folder.open_partial("tune", SETTINGS, {}) / "half.txt").read_text() == "half"
 
 
-@pytest.mark.parametrize(("settings", "inputs"), [({"seed": 2}, {}), (SETTINGS, {"base": "abc"})])
-def test_partial_work_of_another_configuration_is_discarded(tmp_path, settings, inputs):
+@pytest.mark.parametrize(
+    ("settings", "inputs", "named"),
+    [
+        ({"seed": 2}, {}, "seed: 1 there, 2 asked for"),
+        (SETTINGS, {"base": "abc"}, "made from another base"),
+    ],
+)
+def test_partial_work_of_another_configuration_is_refused_and_stays(tmp_path, settings, inputs, named):
     folder = RunFolder(tmp_path)
-    (folder.open_partial("tune", SETTINGS, {}) / "half.txt").write_text("half")
+    half = folder.open_partial("tune", SETTINGS, {}) / "half.txt"
+    half.write_text("half")
+    with pytest.raises(ArtifactError, match=rf"{named}.*--redo tune to drop the work"):
+        folder.open_partial("tune", settings, inputs)
+    assert half.read_text() == "half"
+    folder.remove("tune")
     assert not (folder.open_partial("tune", settings, inputs) / "half.txt").exists()
 
 
-def test_partial_work_without_its_mark_is_discarded(tmp_path):
-    """As left by a kill between the removal of the mark and the renaming."""
+def test_a_partial_folder_without_work_serves_another_configuration(tmp_path):
     folder = RunFolder(tmp_path)
-    partial = folder.open_partial("tune", SETTINGS, {})
+    folder.open_partial("tune", SETTINGS, {})
+    partial = folder.open_partial("tune", {"seed": 2}, {})
     (partial / "half.txt").write_text("half")
-    (partial / "fingerprint").unlink()
-    assert not (folder.open_partial("tune", SETTINGS, {}) / "half.txt").exists()
+    assert folder.open_partial("tune", {"seed": 2}, {}) == partial
+
+
+def test_partial_work_that_does_not_say_whose_it_is_stays(tmp_path):
+    folder = RunFolder(tmp_path)
+    half = tmp_path / ".partial" / "tune" / "half.txt"
+    half.parent.mkdir(parents=True)
+    half.write_text("half")
+    with pytest.raises(ArtifactError, match="unfinished"):
+        folder.open_partial("tune", SETTINGS, {})
+    assert half.read_text() == "half"
 
 
 def test_a_failed_commit_leaves_no_artifact_that_looks_whole(tmp_path, monkeypatch):
     folder = RunFolder(tmp_path)
-    folder.open_partial("tune", SETTINGS, {})
+    (folder.open_partial("tune", SETTINGS, {}) / "half.txt").write_text("half")
 
     def killed(*args):
         raise KeyboardInterrupt
@@ -238,6 +258,9 @@ def test_a_failed_commit_leaves_no_artifact_that_looks_whole(tmp_path, monkeypat
         folder.commit("tune", SETTINGS, {}, seconds=1)
     assert not folder.path("tune").exists()
     assert not folder.is_complete("tune", SETTINGS, {})
+    monkeypatch.undo()
+    folder.open_partial("tune", SETTINGS, {})
+    assert (folder.open_partial("tune", SETTINGS, {}) / "half.txt").read_text() == "half"
 
 
 def test_remove_forgets_artifact_and_partial_work(tmp_path):
