@@ -193,7 +193,8 @@ class RunFolder:
         found = _read_manifest(mark)
         if found and found["fingerprint"] == wanted["fingerprint"]:
             return partial
-        if partial.exists() and any(not path.name.startswith(_MARK) for path in partial.iterdir()):
+        files = [path for path in partial.rglob("*") if path.is_file() and not path.name.startswith(_MARK)]
+        if any(path.stat().st_size for path in files):
             other = _unlike(found, settings, inputs) if found else f"it has no {_MARK}"
             raise ArtifactError(
                 f"{partial} holds unfinished work of another configuration ({other}). "

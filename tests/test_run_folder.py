@@ -230,8 +230,11 @@ def test_partial_work_of_another_configuration_is_refused_and_stays(tmp_path, se
 
 def test_a_partial_folder_without_work_serves_another_configuration(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.open_partial("tune", SETTINGS, {})
+    begun = folder.open_partial("tune", SETTINGS, {})
+    (begun / "checkpoints").mkdir()
+    (begun / "metrics.jsonl").touch()
     partial = folder.open_partial("tune", {"seed": 2}, {})
+    assert not (partial / "metrics.jsonl").exists()
     (partial / "half.txt").write_text("half")
     assert folder.open_partial("tune", {"seed": 2}, {}) == partial
 

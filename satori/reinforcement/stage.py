@@ -155,7 +155,7 @@ def run_rl(context: StageContext, settings: RLSettings, source: str) -> str:
             write_jsonl(path, [describe_tokens(row, tokenizer) for row in error.batch])
             raise ArtifactError(
                 f"{context.stage} stopped: {error}. The batch that it came from is in {path}. The same command goes on "
-                f"from the last checkpoint and comes to the same place: look at the batch, and begin again with lower "
+                "from the last checkpoint and comes to the same place: look at the batch, and begin again with lower "
                 f"learning rates and --redo {context.stage}."
             ) from error
 
