@@ -16,9 +16,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 tiny: install
 	$(VENV)/bin/satori run tiny --out $(OUT)
 
-# Two tests at a time, one thread each.
+# Two tests at a time, one thread each; files in the order of tests/conftest.py.
 test: install
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # vLLM for a machine without a GPU. It brings torchvision, torchaudio and torchcodec along, which are CUDA builds on the
 # package index and break `import transformers` beside the CPU build of torch; nothing here needs them.

@@ -1,6 +1,7 @@
 """The command line: ``satori run RECIPE`` for everything, one subcommand a stage, ``satori recipes``."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -50,6 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"satori: {error}", file=sys.stderr)
         return 2
     except ElsewhereError:
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"satori: {error}. Make room on the disk; the same command goes on from here", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nsatori: interrupted; the same command goes on from here", file=sys.stderr)

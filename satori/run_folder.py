@@ -215,6 +215,10 @@ class RunFolder:
         shutil.rmtree(self.path(stage) / CHECKPOINTS, ignore_errors=True)
 
     def remove(self, stage: str) -> None:
-        """Forget a stage's artifact and whatever an interrupted run of it left."""
-        shutil.rmtree(self.path(stage), ignore_errors=True)
-        shutil.rmtree(self.root / ".partial" / stage, ignore_errors=True)
+        """Forget a stage's artifact and whatever an interrupted run of it left. Killed meanwhile, no half is left."""
+        for folder in (self.path(stage), self.root / ".partial" / stage):
+            aside = folder.with_name(f".{stage}.removed")
+            shutil.rmtree(aside, ignore_errors=True)
+            if folder.exists():
+                os.replace(folder, aside)
+            shutil.rmtree(aside, ignore_errors=True)

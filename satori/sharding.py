@@ -134,7 +134,9 @@ def load_state(folder: Path, models: Mapping[str, tuple[PreTrainedModel, torch.o
             start = f"{title}.optimizer/{name}/"
             for key in (key for key in saved if key.startswith(start)):
                 alike = saved[key].size == parameter.shape  # type: ignore[union-attr]
-                kept = torch.zeros_like(parameter) if alike else torch.zeros(saved[key].size)  # type: ignore[union-attr]
+                kept = (
+                    torch.zeros_like(parameter) if alike else torch.zeros(saved[key].size, device=parameter.device)  # type: ignore[union-attr]
+                )  # also a step count: a fused optimiser reads it where the parameter is
                 remembered(optimizer, parameter)[key.removeprefix(start)] = kept
         state |= _moments(title, model, optimizer)
     with _knowingly_alone():

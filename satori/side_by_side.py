@@ -24,12 +24,23 @@ def can_be_split(device: torch.device) -> bool:
 
 
 def both(one: Callable[[], A], other: Callable[[], B], device: torch.device) -> tuple[A, B]:
-    """The results of two independent pieces of work for a device."""
+    """The results of two independent pieces of work for a device, both under the caller's autocast."""
     if not can_be_split(device):
         return one(), other()
     with half_the_threads(), ThreadPoolExecutor(1) as thread:
-        future = thread.submit(other)
+        future = thread.submit(_under_this_autocast(other, device.type))
         return one(), future.result()
+
+
+def _under_this_autocast(work: Callable[[], B], device_type: str) -> Callable[[], B]:
+    """Work for another thread, which would begin without autocast."""
+    dtype, enabled = torch.get_autocast_dtype(device_type), torch.is_autocast_enabled(device_type)
+
+    def run() -> B:
+        with torch.autocast(device_type, dtype=dtype, enabled=enabled):
+            return work()
+
+    return run
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The whole method on a few problems: from nothing to a report, skipping, resuming, refusing, bad input."""
 
+import errno
 import hashlib
 import json
 import os
@@ -235,3 +236,18 @@ def test_a_gradient_that_is_no_number_stops_the_run_and_keeps_its_batch(finished
     for row in rows:
         assert len(row["token_ids"]) == len(row["logprobs"]) == len(row["advantages"]) > 0
         assert {"response", "outcome", "reward", "context_ids"} <= row.keys()
+
+
+def test_a_full_disk_ends_in_a_sentence_and_other_trouble_does_not(monkeypatch, capsys):
+    def fails(code):
+        def fail(*_):
+            raise OSError(code, os.strerror(code), "runs/x/metrics.jsonl")
+
+        return fail
+
+    monkeypatch.setattr("satori.cli.read_overrides", fails(errno.ENOSPC))
+    assert main(["recipes"]) == 2
+    assert "'runs/x/metrics.jsonl'. Make room on the disk" in capsys.readouterr().err
+    monkeypatch.setattr("satori.cli.read_overrides", fails(errno.EACCES))
+    with pytest.raises(PermissionError):
+        main(["recipes"])

@@ -276,6 +276,27 @@ def test_remove_forgets_artifact_and_partial_work(tmp_path):
     folder.remove("never run")
 
 
+@pytest.mark.parametrize("files_deleted", [0, 1, 2])
+def test_a_stage_whose_removal_was_killed_is_gone(tmp_path, monkeypatch, files_deleted):
+    folder = RunFolder(tmp_path)
+    finish(folder, "tune")
+
+    def killed(path, **_):
+        if path.exists():
+            for file in sorted(path.iterdir())[:files_deleted]:
+                file.unlink()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("satori.run_folder.shutil.rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        folder.remove("tune")
+    monkeypatch.undo()
+    assert folder.manifest("tune") is None
+    finish(folder, "tune")
+    folder.remove("tune")
+    assert list(tmp_path.glob("*tune*")) == list(tmp_path.glob(".*.removed")) == []
+
+
 def test_the_manifest_is_readable_json(tmp_path):
     folder = RunFolder(tmp_path)
     finish(folder, "tune")

@@ -212,13 +212,13 @@ def prepare(learner: Learner, rollouts: Sequence[Rollout], settings: PPOSettings
     if settings.estimator == "gae":
         values_BT = _pad(old_values)
         advantages_BT, returns_BT = gae(rewards_B, values_BT, mask_BT, settings.gamma, settings.gae_lambda)
+        advantages_BT = whiten(advantages_BT, mask_BT)
     else:
         states = {r.initial: i for i, r in enumerate(rollouts)}
         groups_B = torch.tensor([states[r.initial] for r in rollouts])
         estimate = grpo if settings.estimator == "grpo" else rloo
         advantages_BT = estimate(rewards_B, groups_B)[:, None] * mask_BT
         values_BT = returns_BT = torch.zeros_like(mask_BT)
-    advantages_BT = whiten(advantages_BT, mask_BT)
     weights_BT, mismatch = torch.ones_like(mask_BT), dict[str, float]()
     if sampled is not None and settings.old_logprobs == "trainer":
         weights_BT, mismatch = compare_with_engine(sampled, old_logprobs, settings.importance_cap)
