@@ -133,10 +133,10 @@ def load_state(folder: Path, models: Mapping[str, tuple[PreTrainedModel, torch.o
             state[f"{title}/{name}"] = parameter.detach()
             start = f"{title}.optimizer/{name}/"
             for key in (key for key in saved if key.startswith(start)):
-                alike = saved[key].size == parameter.shape  # type: ignore[union-attr]
-                kept = (
-                    torch.zeros_like(parameter) if alike else torch.zeros(saved[key].size, device=parameter.device)  # type: ignore[union-attr]
-                )  # also a step count: a fused optimiser reads it where the parameter is
+                size = saved[key].size  # type: ignore[union-attr]
+                # A step count too belongs where its parameter is: a fused optimiser reads it there.
+                other = torch.zeros(size, device=parameter.device)
+                kept = torch.zeros_like(parameter) if size == parameter.shape else other
                 remembered(optimizer, parameter)[key.removeprefix(start)] = kept
         state |= _moments(title, model, optimizer)
     with _knowingly_alone():
