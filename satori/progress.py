@@ -19,6 +19,8 @@ from rich.progress import (
 from rich.progress import Task as RichTask
 from rich.text import Text
 
+from satori import ranks
+
 
 class _Rate(ProgressColumn):
     """Steps a second, or seconds a step where that is the larger number."""
@@ -31,7 +33,7 @@ class _Rate(ProgressColumn):
 
 
 class Task:
-    """The progress of one stage."""
+    """The progress of one stage; where other ranks wait for this one, it is its sign of life."""
 
     def __init__(self, display: "Display", name: str, line: TaskID) -> None:
         self._display, self._name, self._line = display, name, line
@@ -39,9 +41,11 @@ class Task:
     def start(self, total: int, done: int = 0) -> None:
         """Say how many steps the stage (or its next part) has, and how many are done."""
         self._display.bars.reset(self._line, total=total, completed=done)
+        ranks.sign_of_life()
 
     def advance(self, steps: int = 1) -> None:
         self._display.bars.advance(self._line, steps)
+        ranks.sign_of_life()
 
     def note(self, text: str) -> None:
         """What to show beside the bar: the current loss or accuracy."""

@@ -5,16 +5,19 @@ is a plain call. All ranks go through the same stages in step. Each takes its sh
 computed, and gets everybody's results; the first alone writes the run folder, which all of them can read.
 
 A rank that dies takes the others with it (its launcher sees to that and names it). A rank that hangs lets the next
-thing that all do together fail after a time limit; the others then find out who is silent and say so.
+thing that all do together fail after a time limit; the others then find out who is silent and say so. While the first
+works alone, its progress is the sign that it does.
 
 What it leaves out: launching, rendezvous, restarts on other nodes, transport. These are the launcher's and torch's.
 """
 
+import math
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -26,8 +29,22 @@ T = TypeVar("T")
 _POLL_SECONDS = 0.05
 _ANSWER_SECONDS = 15.0
 """How long ranks wait for a sign of life from each other once something that they do together has failed."""
+_BEAT = "satori/beat"
+_BEAT_SECONDS = 1.0
+"""The least time between two signs of life, which may be asked for thousands of times a second."""
 _alone: list[None] = []
 """As many as there are open :func:`alone`: of the process, so that its threads are alone too."""
+
+
+@dataclass
+class _Patience:
+    """How long ranks wait for each other, and when this one last gave a sign of life."""
+
+    limit_s: float = math.inf
+    last_beat: float = -math.inf
+
+
+_patience = _Patience()
 
 
 class RankError(RuntimeError):
@@ -42,7 +59,8 @@ class ElsewhereError(RuntimeError):
 def joined(timeout_s: float) -> Iterator[None]:
     """Connect to the other ranks that the launcher started, for as long as the context lasts.
 
-    Collective operations fail after ``timeout_s`` without an answer. Raises RankError naming the ranks that hang.
+    Collective operations fail after ``timeout_s`` without an answer, and :func:`first_does` as long after the first
+    rank's last progress. Raises RankError naming the ranks that hang.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1 or dist.is_initialized():
@@ -53,6 +71,7 @@ def joined(timeout_s: float) -> Iterator[None]:
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(seconds=timeout_s)
     )
+    _patience.limit_s = timeout_s
     _store().set(f"satori/who/{index()}", f"rank {index()} ({socket.gethostname()}, process {os.getpid()})")
     try:
         yield
@@ -119,9 +138,9 @@ def meet(place: str) -> None:
 
 
 def first_does(work: Callable[[], T]) -> T:
-    """What ``work`` returns, done by the first rank alone; the others wait, however long it takes.
+    """What ``work`` returns, done by the first rank alone; the others wait as long as it gives signs of life.
 
-    Raises there what ``work`` raised, and ElsewhereError on the others.
+    Raises there what ``work`` raised, and ElsewhereError on the others; RankError where the signs stay away.
     """
     if count() == 1:
         return work()
@@ -137,13 +156,20 @@ def first_does(work: Callable[[], T]) -> T:
             raise
         store.set(key, "done")
     else:
-        while not store.check([key]):
-            time.sleep(_POLL_SECONDS)
+        _wait_for_the_first(store, key)
         if store.get(key) == b"failed":
             time.sleep(_ANSWER_SECONDS)  # the launcher ends all as soon as one ends: let the first say what happened
             raise ElsewhereError("the first rank failed")
     dist.broadcast_object_list(result)
     return result[0]
+
+
+def sign_of_life() -> None:
+    """Tell the ranks that wait for this one that its work goes on: a step of progress was made."""
+    now = time.monotonic()
+    if dist.is_initialized() and dist.get_rank() == 0 and now - _patience.last_beat > _BEAT_SECONDS:
+        _patience.last_beat = now
+        _store().add(_BEAT, 1)
 
 
 def is_collective_failure(error: BaseException) -> bool:
@@ -154,6 +180,19 @@ def is_collective_failure(error: BaseException) -> bool:
 def _store() -> Any:
     """The key-value store that the launcher keeps; it answers also when ranks are gone."""
     return dist.distributed_c10d._get_default_store()
+
+
+def _wait_for_the_first(store: Any, key: str) -> None:
+    """Return once the first rank has set the key. Raises RankError where it makes no progress within the limit."""
+    last, since = store.add(_BEAT, 0), time.monotonic()
+    while not store.check([key]):
+        time.sleep(_POLL_SECONDS)
+        if (beat := store.add(_BEAT, 0)) != last:
+            last, since = beat, time.monotonic()
+        if time.monotonic() - since > _patience.limit_s:
+            raise RankError(
+                f"{_describe(0)} works alone and hangs or is gone: no progress {_within(_patience.limit_s)}"
+            )
 
 
 def _accuse(error: RuntimeError, timeout_s: float) -> str:
@@ -168,10 +207,11 @@ def _accuse(error: RuntimeError, timeout_s: float) -> str:
     if not silent:
         return f"the ranks lost each other though all of them answer: {error}"
     named = ", ".join(_describe(rank) for rank in silent)
-    return (
-        f"{named} hangs or is gone: no answer to the other ranks within the limit of {timeout_s:g} s (rank_timeout_s). "
-        "The same command goes on from the last checkpoint."
-    )
+    return f"{named} hangs or is gone: no answer to the other ranks {_within(timeout_s)}"
+
+
+def _within(limit_s: float) -> str:
+    return f"within the limit of {limit_s:g} s (rank_timeout_s). The same command goes on from the last checkpoint."
 
 
 def _describe(rank: int) -> str:

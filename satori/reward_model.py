@@ -16,8 +16,7 @@ from typing import Any
 
 from datasets import Dataset
 from pydantic import Field
-from safetensors.torch import load_file
-from transformers import PreTrainedModel, PrinterCallback
+from transformers import PreTrainedModel
 from trl import RewardConfig, RewardTrainer
 
 from satori.config import derive_seed
@@ -29,7 +28,15 @@ from satori.run_folder import CHECKPOINTS, ArtifactError, read_jsonl, write_json
 from satori.sampling import Response, sample_responses
 from satori.scoring import check_padding, reward_logits
 from satori.stage import StageContext
-from satori.training import OptimizerSettings, OwnTrainer, ReportCallback, last_checkpoint, trainer_arguments
+from satori.training import (
+    OptimizerSettings,
+    OwnTrainer,
+    ReportCallback,
+    checkpoints,
+    load_trained,
+    run_trainer,
+    trainer_arguments,
+)
 from satori.types import Problem
 
 
@@ -115,9 +122,8 @@ def train(context: StageContext) -> str:
         processing_class=tokenizer,
         callbacks=[ReportCallback(context.task, context.folder / "metrics.jsonl", context.trackers)],
     )
-    trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=last_checkpoint(context.folder / CHECKPOINTS))
-    best = load_checkpoint(context, select_checkpoint(context))
+    run_trainer(trainer, tokenizer, context.folder)
+    best = best_checkpoint(context)
     save(best, tokenizer, context.folder)
     outcome = measure(context, best)
     return f"{len(rows)} pairs; {outcome}"
@@ -127,17 +133,6 @@ def new_reward_model(context: StageContext) -> PreTrainedModel:
     """The format-tuned model with a new head, and with adapters where they are asked for."""
     model = load_reward_model(context.artifact("format_tuned"))
     return add_adapters(model, context.recipe.reward_model.lora, context.seed, trained=["score"])
-
-
-def load_checkpoint(context: StageContext, folder: Path) -> PreTrainedModel:
-    """The reward model of a trainer's checkpoint, which holds only what was trained where there are adapters."""
-    if not context.recipe.reward_model.lora.rank:
-        return load_reward_model(folder)
-    model = new_reward_model(context)
-    found = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
-    assert not found.unexpected_keys
-    assert not {name for name, p in model.named_parameters() if p.requires_grad}.intersection(found.missing_keys)
-    return model.eval()
 
 
 def measure(context: StageContext, reward_model: PreTrainedModel) -> str:
@@ -175,16 +170,18 @@ def make_pairs(responses: Sequence[Response], most: int, rng: random.Random) -> 
     ]
 
 
-def select_checkpoint(context: StageContext) -> Path:
-    """The checkpoint with the best RM@k on validation problems."""
+def best_checkpoint(context: StageContext) -> PreTrainedModel:
+    """The reward model of the checkpoint with the best RM@k on validation problems."""
     settings = context.recipe.reward_model
     validation = islice(context.problems(Split.VALIDATION, 0), settings.validation_problems)
     groups = _sample(context, list(validation), "validation")
-    scores = {
-        path.parent: rm_at_k(load_checkpoint(context, path.parent), groups)["reward_model"]
-        for path in sorted(context.folder.glob(f"{CHECKPOINTS}/checkpoint-*/config.json"))
-    }
-    return max(scores, key=lambda path: scores[path])
+    model = new_reward_model(context).eval()
+    scores: dict[Path, float] = {}
+    for path in checkpoints(context.folder / CHECKPOINTS):
+        load_trained(path, model)
+        scores[path] = rm_at_k(model, groups)["reward_model"]
+    load_trained(max(scores, key=lambda path: scores[path]), model)
+    return model
 
 
 def rm_at_k(reward_model: PreTrainedModel, groups: Sequence[Sequence[Response]]) -> dict[str, float]:

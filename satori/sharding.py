@@ -123,14 +123,16 @@ def save_state(folder: Path, models: Mapping[str, tuple[PreTrainedModel, torch.o
         save(state, storage_writer=writer, no_dist=ranks.count() == 1)
 
 
-def load_state(folder: Path, models: Mapping[str, tuple[PreTrainedModel, torch.optim.Optimizer]]) -> None:
-    """Read what :func:`save_state` wrote, on any number of ranks."""
+def load_state(folder: Path, models: Mapping[str, tuple[PreTrainedModel, torch.optim.Optimizer | None]]) -> None:
+    """Read what :func:`save_state` wrote, on any number of ranks; a model may do without its optimiser's state."""
     reader = HuggingFaceStorageReader(str(folder))
     saved = reader.read_metadata().state_dict_metadata
     state: dict[str, torch.Tensor] = {}
     for title, (model, optimizer) in models.items():
         for name, parameter in _trained(model):
             state[f"{title}/{name}"] = parameter.detach()
+            if optimizer is None:
+                continue
             start = f"{title}.optimizer/{name}/"
             for key in (key for key in saved if key.startswith(start)):
                 size = saved[key].size  # type: ignore[union-attr]
@@ -138,7 +140,8 @@ def load_state(folder: Path, models: Mapping[str, tuple[PreTrainedModel, torch.o
                 other = torch.zeros(size, device=parameter.device)
                 kept = torch.zeros_like(parameter) if size == parameter.shape else other
                 remembered(optimizer, parameter)[key.removeprefix(start)] = kept
-        state |= _moments(title, model, optimizer)
+        if optimizer is not None:
+            state |= _moments(title, model, optimizer)
     with _knowingly_alone():
         load(state, storage_reader=reader, no_dist=ranks.count() == 1)
 

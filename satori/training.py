@@ -6,6 +6,7 @@ as on one rank.
 """
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,8 +29,9 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import SFTConfig, SFTTrainer
 
 from satori import ranks
-from satori.config import Settings
-from satori.lora import LoraSettings, add_adapters, has_adapters
+from satori.config import Settings, derive_seed
+from satori.divergence import DivergedError, keeping_the_batch
+from satori.lora import LoraSettings, add_adapters
 from satori.models import device
 from satori.optimizers import OptimizerKind, make_optimizer
 from satori.precision import Precision, in_bfloat16
@@ -37,7 +39,12 @@ from satori.progress import Task
 from satori.recompute import Recompute, recomputing
 from satori.run_folder import CHECKPOINTS, ArtifactError, append_jsonl, forget_after
 from satori.scoring import PromptResponse
+from satori.sharding import load_state, save_state
 from satori.tracking import Trackers
+
+_STATE, _SCHEDULE = "state", "schedule.json"
+_PART = "model"
+"""In a checkpoint: the folder of what is trained and remembered, and the learning rate's place in its course."""
 
 
 class OptimizerSettings(Settings):
@@ -129,20 +136,38 @@ def unmasked(model: PreTrainedModel) -> Iterator[None]:
         handle.remove()
 
 
+class SeededLengthSampler(LengthGroupedSampler):
+    """Examples of similar length together, in an order that is the seed's and the epoch's: the same on any number of
+    ranks, and when an interrupted training goes on."""
+
+    def __init__(self, batch_size: int, lengths: Sequence[int], seed: int) -> None:
+        super().__init__(batch_size, lengths=list(lengths))
+        self.seed, self.epoch = seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        self.generator = torch.Generator().manual_seed(derive_seed(self.seed, f"epoch {self.epoch}"))
+        return super().__iter__()
+
+
 class OwnTrainer(Trainer):
     """A trainer with what the settings say of optimiser and memory, and with batches of examples of similar length,
     the same on any number of ranks. Padding is on the right.
 
-    The optimiser is made once the model is sharded, not before. Beside adapters the checkpoints hold what is trained,
-    and no copy of the base.
+    The optimiser is made once the model is sharded, not before. Checkpoints hold what is trained and the optimiser's
+    state, in safetensors files that any number of ranks can go on from. Training stops where a gradient is not finite:
+    DivergedError, with the batch.
     """
 
     def __init__(self, settings: OptimizerSettings, lengths: Sequence[int], **arguments: Any) -> None:
         self.settings, self.lengths = settings, list(lengths)
+        self._batch: list[Any] = []
         super().__init__(**arguments)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
-        return LengthGroupedSampler(batch_size(self.settings, len(self.lengths)), lengths=self.lengths)
+    def _get_train_sampler(self, train_dataset: Any = None) -> SeededLengthSampler:
+        return SeededLengthSampler(batch_size(self.settings, len(self.lengths)), self.lengths, self.args.seed)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         trained = self.model if model is None else model
@@ -155,17 +180,65 @@ class OwnTrainer(Trainer):
         with unmasked(self.model), recomputing(self.model, self.settings.recompute_activations):
             return super().compute_loss(*arguments, **options)
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        assert self.model is not None
-        if has_adapters(self.model):
-            every = self.model.state_dict() if state_dict is None else state_dict
-            state_dict = {name: every[name] for name, p in self.model.named_parameters() if p.requires_grad}
-        super()._save(output_dir, state_dict)
+    def get_batch_samples(self, *arguments: Any, **options: Any) -> Any:
+        self._batch, items = super().get_batch_samples(*arguments, **options)
+        return self._batch, items
 
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        assert self.model is not None
-        if not has_adapters(self.model):  # else what is missing stands still
-            super()._issue_warnings_after_load(load_result)
+    def _get_grad_norm(self, *arguments: Any, **options: Any) -> float:
+        norm = float(super()._get_grad_norm(*arguments, **options))
+        if not math.isfinite(norm):
+            rows = ranks.gather([row for micro_batch in self._batch for row in _token_ids(micro_batch)])
+            raise DivergedError(f"step {self.state.global_step + 1}: the gradient norm is {norm}", rows)
+        return norm
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Nothing: what is trained is saved with the optimiser's state."""
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        assert self.lr_scheduler is not None
+        save_state(Path(output_dir) / _STATE, self._parts())
+        if ranks.is_first():
+            (Path(output_dir) / _SCHEDULE).write_text(json.dumps(self.lr_scheduler.state_dict()), encoding="utf-8")
+
+    def _load_from_checkpoint(self, *arguments: Any, **options: Any) -> None:
+        """Nothing: what was trained is loaded with the optimiser's state."""
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        assert self.lr_scheduler is not None
+        parts = self._parts()
+        load_state(Path(checkpoint) / _STATE, parts)
+        self.lr_scheduler.load_state_dict(json.loads((Path(checkpoint) / _SCHEDULE).read_text(encoding="utf-8")))
+        for group, rate in zip(parts[_PART][1].param_groups, self.lr_scheduler.get_last_lr(), strict=True):
+            group["lr"] = rate
+
+    def _parts(self) -> dict[str, tuple[PreTrainedModel, torch.optim.Optimizer]]:
+        assert isinstance(self.model, PreTrainedModel)
+        assert self.optimizer is not None
+        own = getattr(self.optimizer, "optimizer", self.optimizer)  # accelerate wraps it
+        return {_PART: (self.model, own)}
+
+
+def _token_ids(micro_batch: dict[str, torch.Tensor]) -> list[list[int]]:
+    """The rows of a padded batch, without padding."""
+    return [
+        ids[mask.bool()].tolist()
+        for ids, mask in zip(micro_batch["input_ids"], micro_batch["attention_mask"], strict=True)
+    ]
+
+
+def run_trainer(trainer: OwnTrainer, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Run a trainer, from the last checkpoint in the stage's folder if there is one. Raises ArtifactError where a
+    gradient is not finite."""
+
+    def describe(token_ids: list[int]) -> dict[str, object]:
+        return {"text": tokenizer.decode(token_ids), "token_ids": token_ids}
+
+    trainer.remove_callback(PrinterCallback)
+    whole = checkpoints(folder / CHECKPOINTS)
+    with keeping_the_batch(folder.name, folder, describe):
+        trainer.train(resume_from_checkpoint=str(whole[-1]) if whole else None)
 
 
 class _FineTuning(OwnTrainer, SFTTrainer):
@@ -205,10 +278,16 @@ class ReportCallback(TrainerCallback):
             self.task.note(f"loss {numbers['loss']:.3f}")
 
 
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint in a trainer's folder: its state file is written last, and not aside."""
+def checkpoints(folder: Path) -> list[Path]:
+    """The whole checkpoints in a trainer's folder, the newest last: a state file is written last, and not aside."""
     whole = [p.parent for p in folder.glob("checkpoint-*/trainer_state.json") if _is_json(p)]
-    return str(max(whole, key=lambda p: int(p.name.split("-")[1]))) if whole else None
+    return sorted(whole, key=lambda p: int(p.name.split("-")[1]))
+
+
+def load_trained(folder: Path, model: PreTrainedModel) -> None:
+    """Give a model what a trainer's checkpoint holds: all of it, or what was trained beside adapters."""
+    with ranks.alone():  # the model is whole here, whatever wrote the checkpoint
+        load_state(folder / _STATE, {_PART: (model, None)})
 
 
 def _is_json(path: Path) -> bool:
@@ -249,5 +328,4 @@ def fine_tune(
         processing_class=tokenizer,
         callbacks=[ReportCallback(task, folder / "metrics.jsonl", trackers or Trackers())],
     )
-    trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=last_checkpoint(folder / CHECKPOINTS))
+    run_trainer(trainer, tokenizer, folder)

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from test_ppo import random_rollouts
 from torch.distributed.tensor import DTensor
 
@@ -15,9 +16,11 @@ from satori.lora import LoraSettings, add_adapters
 from satori.models import load_policy, load_reward_model, load_tokenizer, save
 from satori.optimizers import OptimizerKind, make_optimizer
 from satori.pretraining import SHIPPED_BASE
+from satori.progress import Display
 from satori.reinforcement.ppo import Learner, PPOSettings, prepare, update
 from satori.scoring import reward_logits, token_logprobs
-from satori.sharding import full_parameters, load_state, save_state, shard
+from satori.sharding import full_parameters, full_state, load_state, save_state, shard
+from satori.training import OptimizerSettings, fine_tune
 
 SEQUENCES = [((5, 6, 7), tuple(range(8, 9 + n))) for n in (1, 7, 3, 12, 5)]
 
@@ -146,9 +149,34 @@ def check_an_update_is_that_of_one_rank(folder: Path, kind: OptimizerKind, toler
             torch.testing.assert_close(tensor, theirs[name], atol=tolerance, rtol=tolerance)
 
 
+def fine_tuned(folder: Path, start_from: float = 1.0) -> dict[str, torch.Tensor]:
+    """The parameters after two epochs, which go on from a checkpoint in the folder; the first rank has them.
+
+    ``start_from`` scales the model that it starts with, which makes no difference where it goes on.
+    """
+    model, tokenizer = load_policy(SHIPPED_BASE), load_tokenizer(SHIPPED_BASE)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter *= start_from
+    settings = OptimizerSettings(learning_rate=1e-3, epochs=2, batch_size=4, micro_batch_size=2)
+    examples = [*SEQUENCES, *SEQUENCES[:3]]
+    with Display(quiet=True) as display:
+        fine_tune(model, tokenizer, examples, settings, folder, display.task("tune"), seed=0)
+    return full_state(model)
+
+
+def check_fine_tuning_goes_on_from_one_rank(folder: Path) -> None:
+    """And leaves what test_ranks.py goes on from, on one rank again."""
+    expected = load_file(folder / "one.safetensors")
+    for name, found in (("from_one", fine_tuned(folder / "from_one", 0.5)), ("two", fine_tuned(folder / "two"))):
+        for key, tensor in found.items():
+            torch.testing.assert_close(tensor, expected[key], atol=1e-4, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
+
+
 def main() -> None:
     torch.set_num_threads(1)
     with ranks.joined(60):
+        check_fine_tuning_goes_on_from_one_rank(Path(sys.argv[1]))
         folder = Path(ranks.first_does(tempfile.mkdtemp))
         check_calls()
         check_each_rank_holds_its_part()

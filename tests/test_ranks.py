@@ -5,15 +5,20 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+import torch.distributed as dist
+from rank_checks import fine_tuned
+from safetensors.torch import load_file, save_file
 from test_pipeline import SMALL, finished  # noqa: F401  (a fixture)
 
+from satori import ranks
+from satori.progress import Display
 from satori.run_folder import ArtifactError, read_jsonl
 from satori.scoring import by_length, dealt_out
 from satori.training import OptimizerSettings, batch_size, largest_divisor
@@ -108,8 +113,68 @@ def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
     assert [largest_divisor(12, limit) for limit in (1, 5, 12, 100)] == [1, 4, 12, 12]
 
 
-def test_what_must_hold_on_every_rank():
-    assert launched(TORCHRUN, 2, [str(Path(__file__).parent / "rank_checks.py")]).count("all holds") == 2
+def test_what_must_hold_on_every_rank(tmp_path):
+    """Among it that fine-tuning, cut off after an epoch, goes on on more or fewer ranks."""
+    expected = fine_tuned(tmp_path / "one")
+    save_file({name: tensor.contiguous() for name, tensor in expected.items()}, tmp_path / "one.safetensors")
+    without_the_last_epoch(shutil.copytree(tmp_path / "one", tmp_path / "from_one"))
+    checks = [str(Path(__file__).parent / "rank_checks.py"), str(tmp_path)]
+    assert launched(TORCHRUN, 2, checks).count("all holds") == 2
+    without_the_last_epoch(tmp_path / "two")
+    for name, tensor in fine_tuned(tmp_path / "two", start_from=0.5).items():
+        torch.testing.assert_close(tensor, expected[name], atol=1e-4, rtol=1e-3)
+
+
+def without_the_last_epoch(folder: Path) -> None:
+    shutil.rmtree(folder / "checkpoints" / "checkpoint-4")
+    assert (folder / "checkpoints" / "checkpoint-2").exists()
+
+
+class _Store(dict):
+    """The launcher's key-value store."""
+
+    def check(self, keys):
+        return all(key in self for key in keys)
+
+    def add(self, key, amount):
+        self[key] = self.get(key, 0) + amount
+        return self[key]
+
+
+@pytest.fixture
+def second_rank(monkeypatch):
+    """This process is the second of two; returns the store."""
+    store = _Store({"satori/who/0": b"rank 0 (node, process 7)"})
+    monkeypatch.setattr(ranks, "count", lambda: 2)
+    monkeypatch.setattr(ranks, "index", lambda: 1)
+    monkeypatch.setattr(ranks, "_store", lambda: store)
+    monkeypatch.setattr(ranks, "_patience", ranks._Patience(limit_s=0.4))
+    return store
+
+
+def test_a_first_rank_that_makes_no_progress_alone_is_named(second_rank):
+    with pytest.raises(ranks.RankError, match=r"rank 0 \(node, process 7\) works alone and hangs .* limit of 0.4 s"):
+        ranks.first_does(lambda: None)
+
+
+def test_a_first_rank_that_makes_progress_is_waited_for(second_rank, monkeypatch):
+    monkeypatch.setattr(dist, "broadcast_object_list", lambda objects: objects.__setitem__(0, "done"))
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(ranks, "_BEAT_SECONDS", 0.0)
+
+    def work():
+        with Display(quiet=True) as display:
+            task = display.task("synthesis")
+            for _ in range(10):
+                time.sleep(0.1)
+                task.advance()
+        second_rank["satori/first/1"] = b"done"
+
+    first = threading.Thread(target=work)
+    first.start()
+    assert ranks.first_does(lambda: None) == "done"
+    first.join()
 
 
 @pytest.mark.parametrize(("launcher", "count"), [(ACCELERATE, 2), (TORCHRUN, 4)])

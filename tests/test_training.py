@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,8 @@ from satori import reward_model
 from satori.models import save
 from satori.progress import Display
 from satori.reward_model import RewardModelSettings
-from satori.training import OptimizerSettings, OwnTrainer, fine_tune, last_checkpoint, unmasked
+from satori.run_folder import ArtifactError
+from satori.training import OptimizerSettings, OwnTrainer, SeededLengthSampler, checkpoints, fine_tune, unmasked
 
 SEQUENCES = [((5, 6), (7, 8, 1)), ((9,), (3, 1)), ((4, 4), (2, 1)), ((8,), (8, 8, 1))] * 2
 
@@ -40,7 +42,7 @@ def test_a_checkpoint_whose_state_was_cut_short_is_passed_over(tmp_path):
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
     (tmp_path / "checkpoint-12").mkdir()  # killed before its state
-    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
+    assert checkpoints(tmp_path) == [tmp_path / "checkpoint-2"]
 
 
 def test_without_its_mask_a_model_says_the_same_of_real_tokens(make_policy):
@@ -67,11 +69,64 @@ def test_fine_tuning_uses_no_attention_mask(embedded, tmp_path):
     assert set(masks) == {None}
 
 
+def order_of(lengths, seed=0, epoch=0):
+    settings, arguments = OptimizerSettings(learning_rate=1e-2, batch_size=4), SimpleNamespace(seed=seed)
+    trainer = SimpleNamespace(settings=settings, lengths=lengths, args=arguments)
+    sampler = OwnTrainer._get_train_sampler(trainer)
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+def test_the_order_of_examples_is_the_seeds_and_the_epochs_alone():
+    lengths = [4, 40] * 32
+    first = order_of(lengths)
+    torch.rand(3)
+    assert order_of(lengths) == first
+    assert order_of(lengths, epoch=1) != first
+    assert order_of(lengths, seed=1) != first
+
+
+def test_another_epoch_has_another_order(embedded, tmp_path, monkeypatch):
+    """Also through the trainer's data loader."""
+    orders, order = [], SeededLengthSampler.__iter__
+
+    def drawn(sampler):
+        orders.append(list(order(sampler)))
+        return iter(orders[-1])
+
+    monkeypatch.setattr(SeededLengthSampler, "__iter__", drawn)
+    tune(copy.deepcopy(embedded[1]), embedded[0], tmp_path, epochs=3)
+    assert len({tuple(each) for each in orders}) == 3
+
+
+def test_it_goes_on_exactly_from_a_checkpoint(embedded, tmp_path):
+    """With the learning rate, the moments and the order of examples of the training that was cut off."""
+    expected = tune(copy.deepcopy(embedded[1]), embedded[0], tmp_path / "whole", epochs=3)
+    tune(copy.deepcopy(embedded[1]), embedded[0], tmp_path / "part", epochs=3)
+    left = sorted(path.name for path in checkpoints(tmp_path / "part" / "checkpoints"))
+    assert left == ["checkpoint-4", "checkpoint-6"]
+    assert not list(tmp_path.glob("part/checkpoints/checkpoint-4/*.pt")), "safetensors only"
+    shutil.rmtree(tmp_path / "part/checkpoints/checkpoint-6")
+    torch.rand(5)
+    assert torch.equal(tune(copy.deepcopy(embedded[1]), embedded[0], tmp_path / "part", epochs=3), expected)
+
+
+def test_a_gradient_that_is_no_number_stops_it_and_keeps_the_batch(embedded, tmp_path):
+    tokenizer, model = embedded[0], copy.deepcopy(embedded[1])
+    before = torch.cat([p.detach().flatten() for p in model.parameters()])
+    model.base_model.layers[0].register_forward_hook(lambda module, given, _: given[0] * float("nan"))
+    with pytest.raises(ArtifactError, match=r"step 1: the gradient norm is nan.*--redo"):
+        tune(model, tokenizer, tmp_path)
+    kept = [json.loads(line) for line in (tmp_path / "diverged.jsonl").read_text().splitlines()]
+    assert len(kept) == 4
+    assert {tuple(row["token_ids"]) for row in kept} <= {(*prompt, *response) for prompt, response in SEQUENCES}
+    assert all(row["text"] for row in kept)
+    assert torch.equal(torch.cat([p.detach().flatten() for p in model.parameters()]), before)
+
+
 def test_batches_hold_examples_of_similar_length():
     lengths = [4, 40] * 32
-    trainer = SimpleNamespace(settings=OptimizerSettings(learning_rate=1e-2, batch_size=4), lengths=lengths)
-    torch.manual_seed(0)
-    order = list(OwnTrainer._get_train_sampler(trainer))
+    order = order_of(lengths)
     batches = [{lengths[i] for i in order[start : start + 4]} for start in range(0, len(order), 4)]
     assert sorted(order) == list(range(64))
     assert sum(len(batch) > 1 for batch in batches) <= 5  # at random nearly all 16

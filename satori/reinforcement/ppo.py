@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 
 from satori import ranks
 from satori.config import Settings, derive_seed
+from satori.divergence import DivergedError
 from satori.engines.base import EngineError
 from satori.optimizers import OptimizerKind
 from satori.precision import Precision, autocast
@@ -129,15 +130,6 @@ class RolloutTokens:
     values: list[float]
     advantages: list[float]
     returns: list[float]
-
-
-class DivergedError(FloatingPointError):
-    """A gradient is not finite; nothing has moved in that optimiser step."""
-
-    def __init__(self, message: str, batch: Sequence[RolloutTokens]) -> None:
-        super().__init__(message)
-        self.batch = batch
-        """The responses of the step."""
 
 
 def train(

@@ -19,13 +19,14 @@ from satori import ranks
 from satori.authors.rl_data import ReleasedStates, initial_states_of, read_states, write_rows
 from satori.coat import encode_prompt, meta_action_ids
 from satori.config import derive_seed
+from satori.divergence import keeping_the_batch
 from satori.engines.base import PolicyEngine, Sampling
 from satori.lora import LoraSettings, add_adapters
 from satori.models import load_policy, load_reward_model, load_tokenizer, save
 from satori.optimizers import make_optimizer
 from satori.precision import in_bfloat16
 from satori.problems.arithmetic import Split
-from satori.reinforcement.ppo import DivergedError, Learner, PPOSettings, RolloutTokens, train
+from satori.reinforcement.ppo import Learner, PPOSettings, RolloutTokens, train
 from satori.reinforcement.restart_buffer import RestartSettings, RestartState, Start, Trajectory, restart_states
 from satori.reinforcement.rollouts import InitialState, Rollout, StartWeights, collect, draw_states, summarize
 from satori.run_folder import CHECKPOINTS, ArtifactError, append_jsonl, forget_after, read_jsonl, write_jsonl
@@ -35,7 +36,6 @@ from satori.stage import StageContext
 from satori.types import Problem, Variant
 
 RELEASED = "released.jsonl"
-DIVERGED = "diverged.jsonl"
 
 
 class RestartStageSettings(RestartSettings):
@@ -147,17 +147,11 @@ def run_rl(context: StageContext, settings: RLSettings, source: str) -> str:
     """One round: from the policy of an earlier stage and the reward model to a better policy."""
     learner, first = load_learner(context, settings, context.artifact(source))
     tokenizer = load_tokenizer(context.artifact(source))
-    with context.engine(source, learner.policy) as engine:
-        try:
-            return train_round(context, settings, learner, first, engine, tokenizer)
-        except DivergedError as error:
-            path = context.folder / DIVERGED
-            write_jsonl(path, [describe_tokens(row, tokenizer) for row in error.batch])
-            raise ArtifactError(
-                f"{context.stage} stopped: {error}. The batch that it came from is in {path}. The same command goes on "
-                "from the last checkpoint and comes to the same place: look at the batch, and begin again with lower "
-                f"learning rates and --redo {context.stage}."
-            ) from error
+    with (
+        context.engine(source, learner.policy) as engine,
+        keeping_the_batch(context.stage, context.folder, lambda row: describe_tokens(row, tokenizer)),
+    ):
+        return train_round(context, settings, learner, first, engine, tokenizer)
 
 
 def train_round(
