@@ -99,9 +99,13 @@ class _ChunkedHead(torch.autograd.Function):
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         grad_hidden_NH = torch.empty_like(hidden_NH) if needs_hidden else None
         # A gradient from earlier micro-batches is added to in place: a second one would be the largest tensor here.
-        standing_VH = weight_VH.grad if needs_weight and weight_VH.is_leaf else None
-        grad_weight_VH = torch.zeros_like(weight_VH) if needs_weight and standing_VH is None else standing_VH
-        grad_bias_V = torch.zeros_like(bias_V) if needs_bias else None
+        # In half precision it is not, since a sum over chunks would lose the small ones: that is float32 always.
+        in_place = needs_weight and weight_VH.is_leaf and weight_VH.dtype == torch.float32
+        standing_VH = weight_VH.grad if in_place else None
+        grad_weight_VH = standing_VH
+        if needs_weight and standing_VH is None:
+            grad_weight_VH = torch.zeros_like(weight_VH, dtype=torch.float32)
+        grad_bias_V = torch.zeros_like(bias_V, dtype=torch.float32) if bias_V is not None and needs_bias else None
         chunk = _chunk_size(weight_VH)
         for start in range(0, len(hidden_NH), chunk):
             part = slice(start, start + chunk)

@@ -14,12 +14,12 @@ import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from accelerate import PartialState
 from accelerate.tracking import (
@@ -116,19 +116,20 @@ NOT_TRACKED = TrackedStage(TrackingSettings(), Path(), "", Path())
 
 @dataclass
 class _Sent:
-    """What a tracker was sent: under which id, and up to which step."""
+    """What a tracker was sent: under which id, and up to which step the numbers and the samples."""
 
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     step: int = -1
+    samples: int = -1
 
 
 @dataclass(frozen=True)
 class _Open:
-    """A tracker that is open, with the last step that an earlier process sent it."""
+    """A tracker that is open, with what an earlier process sent it."""
 
     kind: TrackerKind
     tracker: GeneralTracker
-    known: int
+    known: _Sent
 
 
 class Trackers:
@@ -158,7 +159,7 @@ class Trackers:
             for name, value in record.items()
             if name != "step" and isinstance(value, int | float)
         }
-        self._send(step, lambda one: one.tracker.log(numbers, step=step))
+        self._send("step", step, lambda one: one.tracker.log(numbers, step=step))
 
     def log_samples(self, step: int, samples: Sequence[Mapping[str, Any]]) -> None:
         """Sampled trajectories of a step, as they stand in samples.jsonl: a table where the tracker has one."""
@@ -172,20 +173,21 @@ class Trackers:
                 one.tracker.log({name: _text(one.kind, as_markdown(samples))}, step=step)
 
         if samples:
-            self._send(step, send)
+            self._send("samples", step, send)
 
-    def _send(self, step: int, send: Callable[[_Open], None]) -> None:
-        """Send a step to every tracker that has not had it."""
+    def _send(self, what: Literal["step", "samples"], step: int, send: Callable[[_Open], None]) -> None:
+        """Send a step's numbers or samples to every tracker that has not had them."""
         if self._unopened:
             self._open_all()
         for one in tuple(self._open):
-            if step > one.known and not self._attempt(one.kind, "failed", partial(self._deliver, one, step, send)):
+            new = step > getattr(one.known, what)
+            if new and not self._attempt(one.kind, "failed", partial(self._deliver, one, what, step, send)):
                 self._open.remove(one)
 
-    def _deliver(self, one: _Open, step: int, send: Callable[[_Open], None]) -> None:
+    def _deliver(self, one: _Open, what: str, step: int, send: Callable[[_Open], None]) -> None:
         """Send, and keep in mind that it was sent."""
         send(one)
-        self._sent[one.kind].step = step
+        setattr(self._sent[one.kind], what, step)
         text = json.dumps({kind: vars(sent) for kind, sent in self._sent.items()})
         with ranks.alone():  # the first rank's own business
             write_text(self._stage.folder / _SENT, text + "\n")
@@ -197,7 +199,7 @@ class Trackers:
             sent = self._sent.setdefault(kind, _Sent())
 
             def start(kind: TrackerKind = kind, sent: _Sent = sent) -> None:
-                self._open.append(_Open(kind, open_tracker(kind, self._stage, sent.id, sent.step), sent.step))
+                self._open.append(_Open(kind, open_tracker(kind, self._stage, sent.id, sent.step), replace(sent)))
 
             self._attempt(kind, "could not be opened", start)
 
@@ -238,7 +240,10 @@ def _read_sent(path: Path) -> dict[TrackerKind, _Sent]:
     """What an interrupted run of the stage sent; nothing where its note is missing or cannot be read."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        return {TrackerKind(kind): _Sent(str(sent["id"]), int(sent["step"])) for kind, sent in kept.items()}
+        return {
+            TrackerKind(kind): _Sent(str(sent["id"]), int(sent["step"]), int(sent["samples"]))
+            for kind, sent in kept.items()
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 

@@ -68,6 +68,21 @@ def test_under_autocast_it_multiplies_in_bfloat16_and_adds_up_in_float32():
         assert (a - true).abs().max() <= 1.5 * (b - true).abs().max() + 1e-3
 
 
+def test_a_head_kept_in_bfloat16_has_its_gradient_added_up_in_float32():
+    """As exact in many chunks as in one product."""
+    torch.manual_seed(5)
+    layer, hidden = model_of({}).get_output_embeddings().bfloat16(), torch.randn(512, HIDDEN).bfloat16()
+    model = SimpleNamespace(config=SimpleNamespace(), get_output_embeddings=lambda: layer)
+    targets = torch.randint(VOCABULARY, (512,))
+    grads = []
+    for compute in (head_logprobs, naive):
+        compute(hidden, model, targets, 1.0)[0].sum().backward()
+        grads.append(layer.weight.grad.float())
+        layer.zero_grad(set_to_none=True)
+    assert layer.weight.dtype == torch.bfloat16
+    torch.testing.assert_close(*grads, atol=2e-2 * float(grads[1].abs().max()), rtol=0)
+
+
 def test_a_frozen_head_gets_no_gradient_and_passes_it_on():
     model = model_of({})
     model.get_output_embeddings().requires_grad_(False)

@@ -176,7 +176,7 @@ def test_a_stage_that_goes_on_sends_no_step_twice_and_keeps_its_runs(tracked):
 
 
 @pytest.mark.parametrize(
-    "note", ["", "[1]", '{"wandb": 3}', '{"wandb": {"id": "x"}}', '{"other": {"id": "x", "step": 1}}']
+    "note", ["", "[1]", '{"wandb": 3}', '{"wandb": {"id": "x"}}', '{"other": {"id": "x", "step": 1, "samples": 1}}']
 )
 def test_a_broken_note_of_what_was_sent_starts_anew(tracked, tmp_path, note):
     (tmp_path / "tracking.json").write_text(note)
@@ -184,7 +184,9 @@ def test_a_broken_note_of_what_was_sent_starts_anew(tracked, tmp_path, note):
     with tracked(wandb=fake) as trackers:
         trackers.log({"step": 0, "reward": 1.0})
     assert fake.known == -1
-    assert json.loads((tmp_path / "tracking.json").read_text()) == {"wandb": {"id": fake.run_id, "step": 0}}
+    assert json.loads((tmp_path / "tracking.json").read_text()) == {
+        "wandb": {"id": fake.run_id, "step": 0, "samples": -1}
+    }
 
 
 # --- a tracker that fails ---
@@ -346,6 +348,26 @@ def test_a_round_that_was_stopped_goes_on_and_one_made_again_hides_what_was(run_
     assert steps_of(events(run_folder), "rl_1/samples/text_summary") == [0, 1, 2, 3]
     assert main(arguments("rl", run_folder, rl__steps=1, redo="rl_1")) == 0
     assert steps_of(events(run_folder), "rl_1/reward") == [0]
+
+
+@needs_tensorboard
+def test_samples_of_a_step_that_was_stopped_after_its_numbers_are_sent_when_it_comes_again(run_folder, monkeypatch):
+    shutil.rmtree(run_folder / "rl_1")
+    send, sent = Trackers.log_samples, []
+
+    def stopped(trackers, step, samples):
+        sent.append(step)
+        if sent == [0, 1]:
+            raise KeyboardInterrupt
+        send(trackers, step, samples)
+
+    monkeypatch.setattr(Trackers, "log_samples", stopped)
+    assert main(arguments("rl", run_folder)) == 130
+    assert steps_of(events(run_folder), "rl_1/reward") == [0, 1]
+    assert steps_of(events(run_folder), "rl_1/samples/text_summary") == [0]
+    assert main(arguments("rl", run_folder)) == 0
+    assert steps_of(events(run_folder), "rl_1/reward") == [0, 1]
+    assert steps_of(events(run_folder), "rl_1/samples/text_summary") == [0, 1]
 
 
 @needs_tensorboard
