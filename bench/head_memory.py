@@ -51,18 +51,23 @@ def measure(
     hidden: int = HIDDEN,
     device: str = "cpu",
     threads: int = 0,
+    runs: int = 5,
 ) -> Results:
-    """Ours with and without an earlier gradient, and the naive head on fewer tokens: its memory grows with them."""
+    """Ours with and without an earlier gradient, and the naive head on fewer tokens, in turn: its memory grows with
+    them."""
     probes = {
         "chunked_head_memory": Probe("ours", tokens, vocabulary, hidden, device),
         "chunked_head_memory_later_batch": Probe("ours", tokens, vocabulary, hidden, device, later=True),
         "naive_head_memory": Probe("naive", naive_tokens, vocabulary, hidden, device),
     }
+    answers: dict[str, list[dict[str, Any]]] = {name: [] for name in probes}
+    for _ in range(runs):
+        for name, probe in probes.items():
+            answers[name].append(in_process(probe, threads))
     found = Results()
     for name, probe in probes.items():
-        answer = in_process(probe, threads)
-        found.ratios[name] = spread([answer["bytes"] / probe.logits_bytes])
-        found.details[name] = {**asdict(probe), "logits_bytes": probe.logits_bytes, **answer}
+        found.ratios[name] = spread([answer["bytes"] / probe.logits_bytes for answer in answers[name]])
+        found.details[name] = {**asdict(probe), "logits_bytes": probe.logits_bytes, "runs": answers[name]}
     return found
 
 

@@ -92,6 +92,7 @@ def benches(options: argparse.Namespace) -> dict[str, Callable[[], Results]]:
             options.naive_tokens,
             device=options.device,
             threads=options.threads,
+            runs=size.runs,
         ),
     }
     return {name: every[name] for name in BENCHES if name in options.only}

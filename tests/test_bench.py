@@ -188,3 +188,16 @@ def test_the_memory_of_a_head(head):
     answer = head_memory.run_probe(Probe(head, tokens=8, vocabulary=50, hidden=16))
     assert answer["seconds"] >= 0
     assert isinstance(answer["bytes"], int)
+
+
+def test_the_memory_of_heads_is_measured_in_turn(monkeypatch):
+    asked = []
+
+    def answer(probe, threads):
+        asked.append((probe.head, probe.later))
+        return {"bytes": len(asked) * probe.logits_bytes}
+
+    monkeypatch.setattr(head_memory, "in_process", answer)
+    found = head_memory.measure(tokens=8, naive_tokens=4, vocabulary=50, hidden=16, runs=3)
+    assert asked == [("ours", False), ("ours", True), ("naive", False)] * 3
+    assert found.ratios["chunked_head_memory"] == Spread(4.0, 1.0, 7.0, 3)
