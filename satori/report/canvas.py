@@ -11,6 +11,7 @@ from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from satori.report.blocks import printable
@@ -80,7 +81,8 @@ def legend_above(axes: Axes, columns: int, size: float = 8.5) -> None:
 def to_svg(figure: Figure, name: str) -> str:
     """The figure as an inline ``<svg>``: no XML prologue, no name spaces or links, ids of its own."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)  # `savefig` would draw everything twice
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<style.*?</style>", "", text, count=1, flags=re.DOTALL)
