@@ -2,10 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+from small_run import arguments
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -14,6 +16,7 @@ from transformers import (
     Qwen2ForSequenceClassification,
 )
 
+from satori.cli import main
 from satori.coat import add_meta_actions
 from satori.tiny_model import build_model, build_tokenizer
 
@@ -37,6 +40,14 @@ def sharpen(model: PreTrainedModel, factor: float = 6.0) -> PreTrainedModel:
             if parameter.ndim > 1:
                 parameter.mul_(factor)
     return model.eval()
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small run's folder, complete. Not to be changed by a test."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    assert main(arguments(out)) == 0
+    return out
 
 
 @pytest.fixture(scope="session")

@@ -12,39 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
+from small_run import SMALL, arguments
 
 from satori.cli import main
 from satori.report.stage import stage_seconds
 
-SMALL = {
-    "threads": 1,
-    "synthesis.demonstrations": 60,
-    "synthesis.problems_per_chunk": 20,
-    "tune.epochs": 1,
-    "reward_model.problems": 40,
-    "reward_model.validation_problems": 4,
-    "reward_model.test_problems": 4,
-    "reward_model.samples": 4,
-    "reward_model.temperature": 1,
-    "reward_model.epochs": 1,
-    "reward_model.max_new_tokens": 60,
-    "restarts.problems": 10,
-    "restarts.max_new_tokens": 60,
-    "rl.steps": 2,
-    "rl.rollouts_per_step": 8,
-    "rl.batch_size": 4,
-    "rl.max_new_tokens": 60,
-    "rl.validation_problems": 2,
-    "rl.checkpoint_every": 1,
-    "distill.problems": 100,
-    "distill.epochs": 1,
-    "distill.max_new_tokens": 60,
-    "rl_2.steps": 1,
-    "evaluate.problems": 10,
-    "evaluate.harder_problems": 2,
-    "evaluate.other_problems": 2,
-    "evaluate.max_new_tokens": 60,
-}
 ARTIFACTS = (
     "synthesis/demonstrations.jsonl",
     "format_tuned/model.safetensors",
@@ -58,20 +30,8 @@ ARTIFACTS = (
 )
 
 
-def arguments(out: Path, **changes: object) -> list[str]:
-    settings = SMALL | {key.replace("__", "."): value for key, value in changes.items()}
-    return ["run", "tiny", "--out", str(out), *(part for k, v in settings.items() for part in (f"--{k}", str(v)))]
-
-
 def digests(out: Path) -> dict[str, str]:
     return {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in ARTIFACTS}
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("runs") / "whole"
-    assert main(arguments(out)) == 0
-    return out
 
 
 def test_the_summary_has_every_field(finished):

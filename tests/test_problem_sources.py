@@ -495,9 +495,9 @@ def table(start, count):
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
-@pytest.mark.parametrize(("kind", "rows"), [("jsonl", 300_000), ("parquet", 150_000)])
-def test_memory_does_not_grow_with_the_rows(tmp_path, kind, rows):
-    path = tmp_path / f"rows.{kind}"
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_memory_does_not_grow_with_the_rows(tmp_path, kind):
+    path, rows = tmp_path / f"rows.{kind}", 150_000
     if kind == "jsonl":
         with path.open("w") as file:
             file.writelines(f'{{"problem": "{TEXT}{n}+1?", "expected_answer": "{n + 1}"}}\n' for n in range(rows))
@@ -516,7 +516,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path, kind, rows):
     assert stream.counts.rows == rows
     assert stream.counts.used == read == pytest.approx(0.9 * rows, rel=0.01)
 
-    assert highest - before < 30  # megabytes, of which the table takes 4; the questions alone are 67 and more
+    assert highest - before < 30  # megabytes, of which the table takes 4; the questions alone are 67
 
 
 # --- reference solutions of reasoning-gym tasks ---

@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_pipeline import SMALL, finished  # noqa: F401  (a fixture)
+from small_run import SMALL
 
 from satori.cli import main
 from satori.reinforcement import stage
 from satori.run_folder import append_jsonl, forget_after, read_jsonl
 from satori.sharding import save_state
 
-KILLS, STEPS = 20, 6
+KILLS, STEPS = 20, 5
 
 
 def arguments(out: Path) -> list[str]:
-    settings = SMALL | {"rl.steps": STEPS, "rl.validate_every": 2}
+    settings = SMALL | {"rl.steps": STEPS, "rl.validate_every": 2, "rl.max_new_tokens": 24}
     return [
         "rl",
         "--recipe",
@@ -46,7 +46,7 @@ def processes():
 
 
 @pytest.fixture
-def before_rl(finished, tmp_path):  # noqa: F811
+def before_rl(finished, tmp_path):
     """A run folder with everything that reinforcement learning reads."""
     out = tmp_path / "run"
     out.mkdir()

@@ -11,7 +11,7 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_pipeline import SMALL, finished  # noqa: F401  (a fixture)
+from small_run import SMALL
 
 from satori import tracking
 from satori.cli import main
@@ -296,14 +296,14 @@ def arguments(command, out, **changes):
 
 
 @pytest.fixture
-def run_folder(finished, tmp_path):  # noqa: F811
+def run_folder(finished, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(finished, out)
     return out
 
 
 @needs_tensorboard
-def test_a_tracked_round_logs_what_its_files_hold_and_trains_the_same(finished, run_folder):  # noqa: F811
+def test_a_tracked_round_logs_what_its_files_hold_and_trains_the_same(finished, run_folder):
     shutil.rmtree(run_folder / "rl_1")
     assert main(arguments("rl", run_folder)) == 0
     assert (run_folder / "rl_1/model.safetensors").read_bytes() == (finished / "rl_1/model.safetensors").read_bytes()
@@ -371,7 +371,7 @@ def test_samples_of_a_step_that_was_stopped_after_its_numbers_are_sent_when_it_c
 
 
 @needs_tensorboard
-def test_supervised_stages_are_tracked_too(finished, run_folder):  # noqa: F811
+def test_supervised_stages_are_tracked_too(finished, run_folder):
     for stage, command in (("format_tuned", "tune"), ("reward_model", "reward-model"), ("distilled", "distill")):
         shutil.rmtree(run_folder / stage)
         assert main(arguments(command, run_folder)) == 0
