@@ -3,10 +3,10 @@ difference between the log-probabilities that the engine sampled with and those 
 
     python bench/engine_mismatch.py CHECKPOINT --dtype float32 --steps 20 --out mismatch.json
 
-The problems are short sums, the reward is drawn by chance: what is learnt does not matter, that the weights move does.
-Every step has the same prompts and the same noise, so that its texts are those of the step before but for what the
-weights changed: texts of another kind have another mismatch, also where the engine follows exactly. Advantages compare
-the samples of a prompt (GRPO), so there is no critic.
+The problems are sums of two and three one-digit numbers, the rewards those of the method; advantages compare the
+samples of a prompt (GRPO), so there is no critic. Every step has the same prompts and the same noise, so that its texts are
+those of the step before but for what the weights changed: texts of another kind have another mismatch, also where the
+engine follows exactly. A checkpoint that is right now and then moves, and its texts stay texts.
 
 With an engine in bfloat16 the trainer's own bfloat16 stands beside it: the same difference for a copy of the policy
 in that type. Where both grow alike, it is the rounding that costs more for the weights of that step, and the engine
@@ -16,7 +16,6 @@ has taken them all.
 import argparse
 import copy
 import json
-import random
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -25,16 +24,23 @@ import torch
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForSequenceClassification
 
 from satori.coat import encode_prompt
-from satori.engines.base import Sampling, generate_all
+from satori.engines.base import Sampling
 from satori.engines.stopping import stop_ids
 from satori.engines.vllm_engine import VllmEngine, VllmSettings
 from satori.models import load_policy, load_tokenizer
-from satori.problems.arithmetic import Split, problem_stream
+from satori.problems.arithmetic import Split
+from satori.problems.source_settings import ProblemSource
+from satori.problems.sources import open_source
 from satori.reinforcement.ppo import Learner, PPOSettings, train
 from satori.reinforcement.restart_buffer import Start
-from satori.reinforcement.rewards import Outcome, RewardBreakdown
-from satori.reinforcement.rollouts import InitialState, Rollout
+from satori.reinforcement.rewards import Outcome
+from satori.reinforcement.rollouts import InitialState, Rollout, collect
 from satori.scoring import PromptResponse, token_logprobs
+
+SUMS = ProblemSource(
+    preset="reasoning-gym:chain_sum",
+    task_settings={"min_terms": 2, "max_terms": 3, "min_digits": 1, "max_digits": 1},
+)
 
 
 def rounding(policy: PreTrainedModel, sequences: Sequence[PromptResponse]) -> float:
@@ -51,7 +57,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--max-new-tokens", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=1e-5)
+    parser.add_argument("--lr", type=float, default=1e-6)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
 
@@ -71,7 +77,7 @@ def main() -> None:
     )
     states = [
         InitialState(problem, Start.PROBLEM, tuple(encode_prompt(tokenizer, problem.question)))
-        for problem in islice(problem_stream(Split.TRAIN, 0), options.prompts)
+        for problem in islice(open_source(SUMS, Split.TRAIN), options.prompts)
         for _ in range(options.samples)
     ]
     sampling = Sampling(temperature=1.0, max_new_tokens=options.max_new_tokens)
@@ -80,28 +86,28 @@ def main() -> None:
     with VllmEngine(options.checkpoint, first, limits, others) as engine:
         rounded: float | None = None
 
-        def collect(states: Sequence[InitialState], seed: int) -> Sequence[Rollout]:
+        def follow(states: Sequence[InitialState], seed: int) -> Sequence[Rollout]:
             nonlocal rounded
             engine.update_weights(policy)
-            completions = generate_all(engine, [s.prompt_ids for s in states], sampling, seed=0)
+            rollouts = collect(engine, tokenizer, None, states, sampling, 0.0, seed=0)
             if options.dtype == "bfloat16":
-                answered = zip(states, completions, strict=True)
-                rounded = rounding(policy, [(state.prompt_ids, completion.token_ids) for state, completion in answered])
-            by_chance = random.Random(seed)
-            return [
-                Rollout(s, c, "", Outcome.WRONG, RewardBreakdown(by_chance.choice((-1.0, 0.0)), 0.0, 0.0))
-                for s, c in zip(states, completions, strict=True)
-            ]
+                rounded = rounding(policy, [rollout.sequence for rollout in rollouts])
+            return rollouts
 
         rows = []
         for step, rollouts, metrics in train(
-            learner, lambda step: states, collect, settings, 1.0, range(options.steps), options.steps, seed=0
+            learner, lambda step: states, follow, settings, 1.0, range(options.steps), options.steps, seed=0
         ):
             tokens = sum(len(r.completion.token_ids) for r in rollouts)
             rows.append({"step": step, "tokens": tokens, "rounding": rounded, **metrics})
             own = "" if rounded is None else f", of the trainer's own bfloat16 {rounded:.2e}"
             difference = f"mean difference {metrics['engine_mismatch']:.2e}{own}"
-            print(f"step {step:3d}: {tokens} tokens, entropy {metrics['entropy']:.2f}, {difference}", flush=True)
+            right = sum(rollout.outcome is Outcome.RIGHT for rollout in rollouts) / len(rollouts)
+            rows[-1]["accuracy"] = right
+            print(
+                f"step {step:3d}: {tokens} tokens, {right:.0%} right, entropy {metrics['entropy']:.2f}, {difference}",
+                flush=True,
+            )
     after = torch.cat([p.detach().flatten()[:1000] for p in policy.parameters()])
     differences = [row["engine_mismatch"] for row in rows]
     result = {
