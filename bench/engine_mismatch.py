@@ -4,9 +4,9 @@ difference between the log-probabilities that the engine sampled with and those 
     python bench/engine_mismatch.py CHECKPOINT --dtype float32 --steps 20 --out mismatch.json
 
 The problems are sums of two and three one-digit numbers, the rewards those of the method; advantages compare the
-samples of a prompt (GRPO), so there is no critic. Every step has the same prompts and the same noise, so that its texts are
-those of the step before but for what the weights changed: texts of another kind have another mismatch, also where the
-engine follows exactly. A checkpoint that is right now and then moves, and its texts stay texts.
+samples of a prompt (GRPO), so there is no critic. Every step has the same prompts and the same noise, so that its texts
+are those of the step before but for what the weights changed: texts of another kind have another mismatch, also where
+the engine follows exactly. A checkpoint that is right now and then moves, and its texts stay texts.
 
 With an engine in bfloat16 the trainer's own bfloat16 stands beside it: the same difference for a copy of the policy
 in that type. Where both grow alike, it is the rounding that costs more for the weights of that step, and the engine
