@@ -23,7 +23,7 @@ from satori.config import derive_seed
 from satori.engines.base import Sampling
 from satori.lora import add_adapters
 from satori.models import load_any_reward_model, load_reward_model, load_tokenizer, save
-from satori.problems.arithmetic import Split
+from satori.problems.arithmetic import TEST_DRAW, Split
 from satori.run_folder import CHECKPOINTS, ArtifactError, read_jsonl, write_jsonl, write_text
 from satori.sampling import Response, sample_responses
 from satori.scoring import check_padding, reward_logits
@@ -138,7 +138,7 @@ def new_reward_model(context: StageContext) -> PreTrainedModel:
 def measure(context: StageContext, reward_model: PreTrainedModel) -> str:
     """RM@k on test problems, written down; returns the line to show."""
     settings = context.recipe.reward_model
-    test = islice(context.problems(Split.TEST, 0), settings.test_problems)
+    test = islice(context.problems(Split.TEST, TEST_DRAW), settings.test_problems)
     found = rm_at_k(reward_model, _sample(context, list(test), "test"))
     write_text(context.folder / "rm_at_k.json", json.dumps(found, indent=2) + "\n")
     return (

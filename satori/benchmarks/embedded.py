@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from satori.benchmarks.base import Loaded
-from satori.problems.arithmetic import Split, problem_stream
+from satori.problems.arithmetic import TEST_DRAW, Split, problem_stream
 from satori.problems.out_of_domain import harder_problems
 
 
@@ -22,7 +22,7 @@ class EmbeddedSet:
 
     def load(self, data: Path | None = None) -> Loaded:
         """The problems; no folder is needed."""
-        trained = islice(problem_stream(Split.TEST, 0), self.size)
+        trained = islice(problem_stream(Split.TEST, TEST_DRAW), self.size)
         problems = tuple(harder_problems(self.size) if self.out_of_domain else trained)
         return Loaded(problems=problems, expected=self.size, found=len(problems))
 

@@ -14,7 +14,7 @@ from satori.engines.base import Sampling
 from satori.engines.opening import context_limit
 from satori.evaluation.runner import respond
 from satori.models import load_tokenizer
-from satori.problems.arithmetic import Split
+from satori.problems.arithmetic import TEST_DRAW, Split
 from satori.problems.out_of_domain import harder_problems, reasoning_gym_problems
 from satori.stage import StageContext
 from satori.types import Problem
@@ -43,7 +43,7 @@ class EvaluateSettings(Settings):
 
 def run_stage(context: StageContext) -> str:
     settings = context.recipe.evaluate
-    sets = problem_sets(settings, context.problems(Split.TEST, 0), not context.recipe.problems.sources)
+    sets = problem_sets(settings, context.problems(Split.TEST, TEST_DRAW), not context.recipe.problems.sources)
     problems = [(name, problem) for name, group in sets.items() for problem in group]
     sampling = Sampling(temperature=0, max_new_tokens=settings.max_new_tokens)
     context.task.start(len(MODELS) * len(problems))
