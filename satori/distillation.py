@@ -5,9 +5,11 @@ samples, then longest answers) give one correct trajectory each, and the *base* 
 parameters start over, the knowledge stays.
 """
 
+import heapq
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
+from typing import Any
 
 from pydantic import Field
 
@@ -16,8 +18,8 @@ from satori.config import derive_seed
 from satori.engines.base import Sampling
 from satori.models import load_policy, load_tokenizer, save
 from satori.problems.arithmetic import Split
-from satori.run_folder import ArtifactError, read_jsonl, write_jsonl
-from satori.sampling import Response, sample_responses
+from satori.run_folder import CHECKPOINTS, ArtifactError, read_jsonl, write_jsonl
+from satori.sampling import Response, sample_records
 from satori.stage import StageContext
 from satori.training import OptimizerSettings, fine_tune
 
@@ -46,12 +48,24 @@ def run_stage(context: StageContext) -> str:
         problems = list(islice(context.problems(Split.TRAIN, derive_seed(context.seed, "problems")), settings.problems))
         context.task.start(len(problems) * settings.samples)
         context.task.note("sampling the policy")
+
+        def solved(responses: Sequence[Response]) -> list[dict[str, Any]]:
+            rng = random.Random(derive_seed(context.seed, "choose", responses[0].problem.id))
+            return [describe(response, share) for share, response in one_correct(responses, rng)]
+
         with context.engine("rl_1") as engine:
-            groups = sample_responses(
-                engine, tokenizer, problems, settings.samples, sampling, context.seed, context.task.advance
+            records = sample_records(
+                engine,
+                tokenizer,
+                problems,
+                settings.samples,
+                sampling,
+                context.seed,
+                solved,
+                context.folder / CHECKPOINTS / "sampled",
+                context.task.advance,
             )
-        chosen = hardest_correct(groups, settings.keep, random.Random(derive_seed(context.seed, "choose")))
-        write_jsonl(path, [describe(response, share) for share, response in chosen])
+        write_jsonl(path, hardest(records, settings.keep))
     base = context.artifact("base")
     model, tokenizer = load_policy(base), load_tokenizer(base)
     new_tokens = add_meta_actions(model, tokenizer)
@@ -65,19 +79,18 @@ def run_stage(context: StageContext) -> str:
     return f"distilled {len(sequences)} correct trajectories into the base model"
 
 
-def hardest_correct(
-    groups: Sequence[Sequence[Response]], keep: int, rng: random.Random
-) -> list[tuple[float, Response]]:
-    """One correct response for each problem that has one, with the problem's share of correct samples; the ``keep``
-    hardest of them, hardest first."""
-    found = []
-    for responses in groups:
-        if correct := [r for r in responses if r.correct]:
-            found.append((len(correct) / len(responses), rng.choice(correct)))
-    return sorted(found, key=lambda pair: (pair[0], -len(pair[1].completion.token_ids)))[:keep]
+def one_correct(responses: Sequence[Response], rng: random.Random) -> list[tuple[float, Response]]:
+    """One correct response to a problem, with its share of correct ones; none where there is none."""
+    correct = [response for response in responses if response.correct]
+    return [(len(correct) / len(responses), rng.choice(correct))] if correct else []
 
 
-def describe(response: Response, share: float) -> dict[str, object]:
+def hardest(records: Iterable[dict[str, Any]], keep: int) -> list[dict[str, Any]]:
+    """The ``keep`` hardest of the problems that were solved, hardest first: seldom right, then long."""
+    return heapq.nsmallest(keep, records, key=lambda record: (record["correct_share"], -len(record["token_ids"])))
+
+
+def describe(response: Response, share: float) -> dict[str, Any]:
     return {
         "id": response.problem.id,
         "level": response.problem.level,

@@ -8,7 +8,7 @@ kept: sample k responses, let the model pick one, count correct picks. RM@k on t
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 from datasets import Dataset
 from pydantic import Field
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import RewardConfig, RewardTrainer
 
 from satori.config import derive_seed
@@ -25,7 +25,7 @@ from satori.lora import add_adapters
 from satori.models import load_any_reward_model, load_reward_model, load_tokenizer, save
 from satori.problems.arithmetic import TEST_DRAW, Split
 from satori.run_folder import CHECKPOINTS, ArtifactError, read_jsonl, write_jsonl, write_text
-from satori.sampling import Response, sample_responses
+from satori.sampling import Response, sample_records, sample_responses
 from satori.scoring import check_padding, reward_logits
 from satori.stage import StageContext
 from satori.training import (
@@ -97,9 +97,11 @@ def train(context: StageContext) -> str:
     settings, tuned = context.recipe.reward_model, context.artifact("format_tuned")
     tokenizer = load_tokenizer(tuned)
     check_padding(tokenizer)
+    for split in (Split.VALIDATION, Split.TEST):
+        held_out(context, split)  # now rather than after hours
     pairs_file = context.folder / "pairs.jsonl"
     if not pairs_file.exists():
-        write_jsonl(pairs_file, [vars(pair) for pair in sample_pairs(context)])
+        write_jsonl(pairs_file, sample_pairs(context, tokenizer))
     rows: list[dict[str, Any]] = [
         {
             "chosen_ids": [*pair["prompt_ids"], *pair["chosen_ids"]],
@@ -138,8 +140,7 @@ def new_reward_model(context: StageContext) -> PreTrainedModel:
 def measure(context: StageContext, reward_model: PreTrainedModel) -> str:
     """RM@k on test problems, written down; returns the line to show."""
     settings = context.recipe.reward_model
-    test = islice(context.problems(Split.TEST, TEST_DRAW), settings.test_problems)
-    found = rm_at_k(reward_model, _sample(context, list(test), "test"))
+    found = rm_at_k(reward_model, _sample(context, held_out(context, Split.TEST), "test"))
     write_text(context.folder / "rm_at_k.json", json.dumps(found, indent=2) + "\n")
     return (
         f"RM@{settings.samples} {found['reward_model']:.1%} against {found['first_sample']:.1%} for the first sample, "
@@ -147,16 +148,22 @@ def measure(context: StageContext, reward_model: PreTrainedModel) -> str:
     )
 
 
-def sample_pairs(context: StageContext) -> list[PreferencePair]:
+def sample_pairs(context: StageContext, tokenizer: PreTrainedTokenizerBase) -> Iterator[dict[str, Any]]:
     """Preference pairs from the format-tuned model."""
     settings = context.recipe.reward_model
     problems = islice(context.problems(Split.TRAIN, derive_seed(context.seed, "problems")), settings.problems)
-    rng = random.Random(derive_seed(context.seed, "pairs"))
-    return [
-        pair
-        for responses in _sample(context, list(problems), "pairs")
-        for pair in make_pairs(responses, settings.pairs_per_problem, rng)
-    ]
+
+    def pairs(responses: Sequence[Response]) -> list[dict[str, Any]]:
+        rng = random.Random(derive_seed(context.seed, "pairs", responses[0].problem.id))
+        return [vars(pair) for pair in make_pairs(responses, settings.pairs_per_problem, rng)]
+
+    asked = list(problems)
+    sampling, seed = _prepare(context, len(asked), "pairs")
+    folder = context.folder / CHECKPOINTS / "sampled"
+    with context.engine("format_tuned") as engine:
+        return sample_records(
+            engine, tokenizer, asked, settings.samples, sampling, seed, pairs, folder, context.task.advance
+        )
 
 
 def make_pairs(responses: Sequence[Response], most: int, rng: random.Random) -> list[PreferencePair]:
@@ -170,11 +177,21 @@ def make_pairs(responses: Sequence[Response], most: int, rng: random.Random) -> 
     ]
 
 
+def held_out(context: StageContext, split: Split) -> list[Problem]:
+    """The problems of a split that the reward model is judged on. Raises ArtifactError where there are none."""
+    settings = context.recipe.reward_model
+    seed, count = (TEST_DRAW, settings.test_problems) if split is Split.TEST else (0, settings.validation_problems)
+    problems = list(islice(context.problems(split, seed), count))
+    if not problems:
+        raise ArtifactError(
+            f"the recipe's problems have none for {split}: one in twenty is, chosen by its question; give more problems"
+        )
+    return problems
+
+
 def best_checkpoint(context: StageContext) -> PreTrainedModel:
     """The reward model of the checkpoint with the best RM@k on validation problems."""
-    settings = context.recipe.reward_model
-    validation = islice(context.problems(Split.VALIDATION, 0), settings.validation_problems)
-    groups = _sample(context, list(validation), "validation")
+    groups = _sample(context, held_out(context, Split.VALIDATION), "validation")
     model = new_reward_model(context).eval()
     scores: dict[Path, float] = {}
     for path in checkpoints(context.folder / CHECKPOINTS):
@@ -199,11 +216,16 @@ def rm_at_k(reward_model: PreTrainedModel, groups: Sequence[Sequence[Response]])
 
 
 def _sample(context: StageContext, problems: list[Problem], purpose: str) -> list[list[Response]]:
-    settings = context.recipe.reward_model
-    tokenizer = load_tokenizer(context.artifact("format_tuned"))
-    sampling = Sampling(temperature=settings.temperature, max_new_tokens=settings.max_new_tokens)
-    context.task.start(len(problems) * settings.samples)
-    context.task.note(f"sampling, {purpose}")
-    seed = derive_seed(context.seed, purpose)
+    tokenizer, samples = load_tokenizer(context.artifact("format_tuned")), context.recipe.reward_model.samples
+    sampling, seed = _prepare(context, len(problems), purpose)
     with context.engine("format_tuned") as engine:
-        return sample_responses(engine, tokenizer, problems, settings.samples, sampling, seed, context.task.advance)
+        return sample_responses(engine, tokenizer, problems, samples, sampling, seed, context.task.advance)
+
+
+def _prepare(context: StageContext, problems: int, purpose: str) -> tuple[Sampling, int]:
+    """Show what is sampled; returns how, and the seed."""
+    settings = context.recipe.reward_model
+    context.task.start(problems * settings.samples)
+    context.task.note(f"sampling, {purpose}")
+    sampling = Sampling(temperature=settings.temperature, max_new_tokens=settings.max_new_tokens)
+    return sampling, derive_seed(context.seed, purpose)

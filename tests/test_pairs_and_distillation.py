@@ -5,14 +5,14 @@ from collections import Counter
 
 import pytest
 
-from satori import reward_model
+from satori import reward_model, sampling
 from satori.coat import encode_prompt
-from satori.distillation import describe, hardest_correct
+from satori.distillation import describe, hardest, one_correct
 from satori.engines.base import Sampling
 from satori.engines.scripted import ScriptedEngine
 from satori.grading import grade
 from satori.reward_model import PreferencePair, make_pairs, rm_at_k
-from satori.sampling import Response, decode_response, sample_responses
+from satori.sampling import Response, decode_response, sample_records, sample_responses
 from satori.types import Completion, FinishReason, Problem
 
 PROMPT = (90, 91)
@@ -149,7 +149,8 @@ def test_rm_at_k_with_a_model(make_critic):
 
 
 def chosen(groups, keep=100, seed=0):
-    return [(share, r.problem.id) for share, r in hardest_correct(groups, keep, random.Random(seed))]
+    found = [describe(r, share) for group in groups for share, r in one_correct(group, random.Random(seed))]
+    return [(record["correct_share"], record["id"]) for record in hardest(iter(found), keep)]
 
 
 def solved(problem, corrects, length, samples=4):
@@ -177,7 +178,7 @@ def test_only_so_many_are_kept():
 
 
 def test_a_problem_never_solved_gives_nothing():
-    assert chosen([solved("unsolved", 0, 5), []]) == []
+    assert chosen([solved("unsolved", 0, 5)]) == []
 
 
 def test_a_truncated_response_is_no_solution():
@@ -186,9 +187,8 @@ def test_a_truncated_response_is_no_solution():
 
 def test_every_solved_problem_gives_one_correct_response():
     group = [wrong(1), right(2), wrong(3), right(4)]
-    kept = {hardest_correct([group], 10, random.Random(seed))[0][1].completion.token_ids for seed in range(30)}
-    assert kept == {(2,), (4,)}
-    assert all(len(hardest_correct([group], 10, random.Random(seed))) == 1 for seed in range(5))
+    kept = [one_correct(group, random.Random(seed)) for seed in range(30)]
+    assert {response.completion.token_ids for [(_, response)] in kept} == {(2,), (4,)}
 
 
 def test_a_trajectory_is_written_with_the_ids_it_was_sampled_with():
@@ -203,6 +203,39 @@ def test_a_trajectory_is_written_with_the_ids_it_was_sampled_with():
 
 
 # --- sampling ---
+
+
+class Counting(ScriptedEngine):
+    """Remembers the number of each request, and breaks off after so many calls."""
+
+    def __init__(self, tokenizer, calls=99):
+        super().__init__(lambda prompt: tokenizer.encode("x", add_special_tokens=False), tokenizer.eos_token_id)
+        self.calls, self.numbers = calls, []
+
+    def generate(self, prompts, sampling, seed, first=0):
+        if len(self.numbers) == self.calls:
+            raise KeyboardInterrupt
+        self.numbers.append(range(first, first + len(prompts)))
+        return super().generate(prompts, sampling, seed, first)
+
+
+def test_many_responses_are_sampled_in_chunks_and_an_interrupted_call_goes_on(tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(sampling, "CHUNK", 6)
+    problems = [Problem(f"p{i}", f"{i}+1=?", str(i + 1)) for i in range(7)]
+
+    def records(engine, done=lambda more: None):
+        def describe(responses):
+            return [{"id": responses[0].problem.id, "responses": len(responses)}]
+
+        return list(sample_records(engine, tokenizer, problems, 2, Sampling(), 0, describe, tmp_path / "parts", done))
+
+    broken = Counting(tokenizer, calls=1)
+    with pytest.raises(KeyboardInterrupt):
+        records(broken)
+    engine, told = Counting(tokenizer), []
+    assert records(engine, told.append) == [{"id": problem.id, "responses": 2} for problem in problems]
+    assert broken.numbers + engine.numbers == [range(6), range(6, 12), range(12, 14)]
+    assert sum(told) == 14
 
 
 def sample(tokenizer, problems, samples, text, max_new_tokens=100, on_done=lambda more: None):

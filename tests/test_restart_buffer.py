@@ -5,9 +5,11 @@ from collections import Counter
 
 import pytest
 
-from satori.coat import MetaAction, encode_prompt
+from satori.coat import MetaAction
+from satori.grading import Grade, Status
 from satori.reinforcement.restart_buffer import RestartState, Start, Trajectory, action_starts, restart_states, truncate
-from satori.reinforcement.stage import short_enough
+from satori.reinforcement.stage import RestartStageSettings, restart_states_of
+from satori.sampling import Response
 from satori.types import Completion, FinishReason, Problem
 
 CONTINUE, REFLECT, EXPLORE, EOS = 100, 101, 102, 9
@@ -117,10 +119,11 @@ def test_the_end_token_stands_in_no_state():
             assert EOS not in state.prefix_ids
 
 
-def test_a_prompt_and_its_prefix_are_short_enough_together(tokenizer):
-    problems = [Problem("short", "1+1", "2"), Problem("long", "1+1+1+1", "4")]
-    states = [RestartState(problem.id, Start.NEGATIVE, (5,) * 10, 0) for problem in problems]
-    most = len(encode_prompt(tokenizer, "1+1")) + 10
-    assert short_enough(states, problems, tokenizer, most) == states[:1]
-    assert short_enough(states, problems, tokenizer, most - 1) == []
-    assert short_enough(states, problems, tokenizer, most + 4) == states
+@pytest.mark.parametrize(("most", "kept"), [(12, 1), (11, 0)])
+def test_a_prompt_and_its_prefix_are_short_enough_together(most, kept):
+    """Nothing is dropped of ten tokens but the end token; ``<|reflect|>`` takes its place."""
+    made = Completion((*range(10, 18), EOS), FinishReason.STOP)
+    responses = [Response(Problem("p", "1+1", "2"), (5, 6, 7), made, "", Grade(Status.WRONG))]
+    settings = RestartStageSettings(max_dropped=0, max_prompt_tokens=most)
+    states = restart_states_of(responses, settings, ACTION_IDS, EOS, random.Random(0))
+    assert [len(state.prefix_ids) for state in states] == [9] * kept

@@ -6,11 +6,26 @@ from collections import Counter
 
 import pytest
 import torch
-from transformers import GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    DeepseekV3Config,
+    DeepseekV3ForCausalLM,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+)
 
 from satori.coat import encode_prompt
 from satori.engines import torch_engine as module
-from satori.engines.base import Sampling, generate_all
+from satori.engines.base import EngineError, Sampling, generate_all
 from satori.engines.torch_engine import TorchEngine
 from satori.types import FinishReason
 
@@ -47,6 +62,35 @@ def reference_logprobs(model, prompt, response, temperature):
 
 def greedy(engine, prompts, new_tokens):
     return generate_all(engine, prompts, Sampling(temperature=0, max_new_tokens=new_tokens), seed=0)
+
+
+SIZES = {"vocab_size": VOCABULARY, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (lambda: MistralForCausalLM(MistralConfig(**SIZES, num_key_value_heads=1, sliding_window=16)), "window of 16"),
+        (lambda: Phi3ForCausalLM(Phi3Config(**SIZES, sliding_window=16, pad_token_id=0)), "window of 16"),
+        (lambda: GPTNeoForCausalLM(GPTNeoConfig(**SIZES, attention_types=[[["local"], 1]])), "has local"),
+        (lambda: BloomForCausalLM(BloomConfig(**SIZES)), "an attention of its own"),
+        (
+            lambda: DeepseekV3ForCausalLM(DeepseekV3Config(**SIZES, qk_rope_head_dim=4, qk_nope_head_dim=8)),
+            "different sizes",
+        ),
+    ],
+)
+def test_a_model_whose_attention_it_does_not_compute_is_refused(model, words):
+    with pytest.raises(EngineError, match=words):
+        TorchEngine(model(), NEVER)
+
+
+@pytest.mark.parametrize("window", [None, 64])
+def test_a_window_as_wide_as_the_context_is_full_attention(window):
+    config = MistralConfig(**SIZES, num_key_value_heads=1, sliding_window=window, max_position_embeddings=64)
+    torch.manual_seed(0)
+    model = MistralForCausalLM(config).eval()
+    assert greedy(TorchEngine(model, NEVER), [[5, 6, 7]], 40)[0].token_ids == generated(model, [5, 6, 7], 40)
 
 
 # --- greedy ---

@@ -10,6 +10,7 @@ Compared with ``model.generate`` in ``bench/sampler.py``.
 Legend of shape suffixes: R rows, T new tokens, L cached length, V vocabulary.
 """
 
+import math
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -207,6 +208,22 @@ class _Rows:
         return keep_R
 
 
+def _other_attention(model: PreTrainedModel) -> str:
+    """What a model's attention has that the embedded sampler does not compute; empty where there is nothing."""
+    config = model.config
+    kinds = getattr(config, "layer_types", None) or getattr(config, "attention_layers", None) or []
+    if others := sorted(set(kinds) - {"full_attention", "global"}):
+        return ", ".join(others)
+    window, context = getattr(config, "sliding_window", None), getattr(config, "max_position_embeddings", math.inf)
+    if window and window < context and not kinds:
+        return f"a sliding window of {window} tokens"
+    if not model._supports_attention_backend:
+        return "an attention of its own, which cannot be exchanged"
+    if getattr(config, "v_head_dim", None) not in (None, getattr(config, "qk_head_dim", None)):
+        return "keys and values of different sizes"
+    return ""
+
+
 class TorchEngine:
     """Samples from a transformers model that lives in this process.
 
@@ -219,11 +236,8 @@ class TorchEngine:
     ) -> None:
         if rows < 1:
             raise ValueError(f"rows is {rows}: the sampler needs at least one")
-        kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
-        if kinds != {"full_attention"}:
-            raise EngineError(
-                f"the embedded sampler knows full attention only; this model has {', '.join(sorted(kinds))}"
-            )
+        if trouble := _other_attention(model):
+            raise EngineError(f"the embedded sampler knows full attention only; this model has {trouble}; try vLLM")
         self.model, self.rows = model, rows
         self.stop_ids = frozenset((eos_token_id, *also_stop))
         self._stop_ids = torch.tensor(sorted(self.stop_ids), device=model.device)

@@ -7,9 +7,11 @@ interrupted run goes on from it and gives the same numbers as one that was not i
 import random
 import shutil
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 from torch.distributed.checkpoint.api import CheckpointException
@@ -17,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from satori import ranks
 from satori.authors.rl_data import ReleasedStates, initial_states_of, read_states, write_rows
-from satori.coat import encode_prompt, meta_action_ids
+from satori.coat import MetaAction, encode_prompt, meta_action_ids
 from satori.config import derive_seed
 from satori.divergence import keeping_the_batch
 from satori.engines.base import PolicyEngine, Sampling
@@ -30,7 +32,7 @@ from satori.reinforcement.ppo import Learner, PPOSettings, RolloutTokens, train
 from satori.reinforcement.restart_buffer import RestartSettings, RestartState, Start, Trajectory, restart_states
 from satori.reinforcement.rollouts import InitialState, Rollout, StartWeights, collect, draw_states, summarize
 from satori.run_folder import CHECKPOINTS, ArtifactError, append_jsonl, forget_after, read_jsonl, write_jsonl
-from satori.sampling import sample_responses
+from satori.sampling import Response, sample_records, sample_responses
 from satori.sharding import before_sharding, load_state, save_state, shard
 from satori.stage import StageContext
 from satori.types import Problem, Variant
@@ -99,30 +101,42 @@ def run_restarts(context: StageContext) -> str:
     sampling = Sampling(temperature=settings.temperature, max_new_tokens=settings.max_new_tokens)
     problems, action_ids = training_problems(context), meta_action_ids(tokenizer)
     context.task.start(len(problems) * settings.samples)
+
+    def states(responses: Sequence[Response]) -> list[dict[str, Any]]:
+        rng = random.Random(derive_seed(context.seed, "truncate", responses[0].problem.id))
+        found = restart_states_of(responses, settings, action_ids, tokenizer.eos_token_id, rng)
+        return [vars(state) | {"prefix": tokenizer.decode(list(state.prefix_ids))} for state in found]
+
     with context.engine("format_tuned") as engine:
-        groups = sample_responses(
-            engine, tokenizer, problems, settings.samples, sampling, context.seed, context.task.advance
+        records = sample_records(
+            engine,
+            tokenizer,
+            problems,
+            settings.samples,
+            sampling,
+            context.seed,
+            states,
+            context.folder / CHECKPOINTS / "sampled",
+            context.task.advance,
         )
-    rng = random.Random(derive_seed(context.seed, "truncate"))
-    states: list[RestartState] = []
-    for responses in groups:
-        trajectories = [Trajectory(r.completion, r.correct) for r in responses]
-        problem_id = responses[0].problem.id
-        states += restart_states(
-            problem_id, trajectories, settings.max_dropped, action_ids, tokenizer.eos_token_id, rng
-        )
-    states = short_enough(states, problems, tokenizer, settings.max_prompt_tokens)
-    write_jsonl(path, [vars(s) | {"prefix": tokenizer.decode(list(s.prefix_ids))} for s in states])
-    positive = sum(state.start is Start.POSITIVE for state in states)
-    return f"{positive} positive and {len(states) - positive} negative states from {len(problems)} problems"
+    write_jsonl(path, records)
+    kinds = Counter(record["start"] for record in read_jsonl(path))
+    positive, negative = kinds[Start.POSITIVE], kinds[Start.NEGATIVE]
+    return f"{positive} positive and {negative} negative states from {len(problems)} problems"
 
 
-def short_enough(
-    states: Sequence[RestartState], problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, most: int
+def restart_states_of(
+    responses: Sequence[Response],
+    settings: RestartStageSettings,
+    action_ids: dict[MetaAction, int],
+    eos_token_id: int,
+    rng: random.Random,
 ) -> list[RestartState]:
-    """The states whose prompt and prefix have at most so many tokens together."""
-    length = {problem.id: len(encode_prompt(tokenizer, problem.question)) for problem in problems}
-    return [state for state in states if length[state.problem_id] + len(state.prefix_ids) <= most]
+    """The states from the responses to one problem, those whose prompt and prefix together are short enough."""
+    trajectories = [Trajectory(response.completion, response.correct) for response in responses]
+    problem_id, most = responses[0].problem.id, settings.max_prompt_tokens - len(responses[0].prompt_ids)
+    states = restart_states(problem_id, trajectories, settings.max_dropped, action_ids, eos_token_id, rng)
+    return [state for state in states if len(state.prefix_ids) <= most]
 
 
 def take_released(context: StageContext, settings: ReleasedStates, tokenizer: PreTrainedTokenizerBase) -> str:
