@@ -35,6 +35,7 @@ from satori.training import (
     checkpoints,
     load_trained,
     run_trainer,
+    short_enough,
     trainer_arguments,
 )
 from satori.types import Problem
@@ -112,12 +113,13 @@ def train(context: StageContext) -> str:
     ]
     if not rows:
         raise ArtifactError(f"{pairs_file}: no problem had both correct and incorrect responses, nothing to learn from")
+    rows = short_enough(rows, pair_length, settings, context.task)
     arguments = trainer_arguments(context.folder / CHECKPOINTS, settings, context.seed, len(rows))
     arguments |= {"save_total_limit": None}  # the best is chosen in the end
     model = new_reward_model(context)
     trainer = _Training(
         settings,
-        [max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in rows],
+        [pair_length(row) for row in rows],
         model=model,
         args=RewardConfig(**arguments),
         train_dataset=Dataset.from_list(rows),
@@ -129,6 +131,11 @@ def train(context: StageContext) -> str:
     save(best, tokenizer, context.folder)
     outcome = measure(context, best)
     return f"{len(rows)} pairs; {outcome}"
+
+
+def pair_length(row: dict[str, Any]) -> int:
+    """Tokens of the longer of the two responses, with the prompt."""
+    return max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 
 def new_reward_model(context: StageContext) -> PreTrainedModel:

@@ -7,7 +7,7 @@ as on one rank.
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,8 @@ class OptimizerSettings(Settings):
     """Examples in an optimiser step (paper: 128)."""
     micro_batch_size: int = Field(default=128, gt=0)
     """Examples computed at a time; the batch is accumulated from these."""
+    max_length: int = Field(default=4096, gt=0)
+    """Tokens of an example, prompt and response together (paper: 4096); longer ones are left out."""
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
     optimizer: OptimizerKind = OptimizerKind.ADAMW
     """`muon` learns faster on small models; the paper's scripts use Adam."""
@@ -112,6 +114,18 @@ def batch_size(settings: OptimizerSettings, examples: int) -> int:
     if not size:
         raise ArtifactError(f"{examples} examples are too few to train on with {ranks.count()} ranks")
     return size
+
+
+def short_enough(
+    rows: Sequence[dict[str, Any]], length: Callable[[dict[str, Any]], int], settings: OptimizerSettings, task: Task
+) -> list[dict[str, Any]]:
+    """The examples of at most ``max_length`` tokens; the others are counted. Raises ArtifactError where none is left."""
+    kept = [row for row in rows if length(row) <= settings.max_length]
+    if rows and not kept:
+        raise ArtifactError(f"all {len(rows)} examples are longer than max_length, {settings.max_length} tokens")
+    if left_out := len(rows) - len(kept):
+        task.warn(f"{left_out} of {len(rows)} examples are longer than max_length, {settings.max_length}: left out")
+    return kept
 
 
 def largest_divisor(number: int, limit: int) -> int:
@@ -318,6 +332,7 @@ def fine_tune(
         {"input_ids": [*prompt, *response], "labels": [-100] * len(prompt) + list(response)}
         for prompt, response in sequences
     ]
+    rows = short_enough(rows, lambda row: len(row["input_ids"]), settings, task)
     arguments = trainer_arguments(folder / CHECKPOINTS, settings, seed, len(rows))
     trainer = _FineTuning(
         settings,

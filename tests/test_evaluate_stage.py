@@ -54,3 +54,8 @@ def test_other_problems_have_no_harder_set_and_benchmarks_are_added(tmp_path):
     settings = EvaluateSettings(problems=2, other_problems=0, benchmarks=("gsm8k",), data=str(tmp_path))
     sets = problem_sets(settings, iter([Problem("p", "?", "1")]), embedded=False)
     assert {name: [p.answer for p in group] for name, group in sets.items()} == {"test": ["1"], "gsm8k": ["2"]}
+
+
+def test_where_nothing_is_held_out_it_says_so():
+    with pytest.raises(ArtifactError, match="none for test"):
+        problem_sets(EvaluateSettings(problems=3), iter(()), embedded=False)

@@ -59,6 +59,18 @@ def test_without_its_mask_a_model_says_the_same_of_real_tokens(make_policy):
     assert [given.get("attention_mask") is None for given in seen] == [True, False]
 
 
+def test_examples_that_are_too_long_are_left_out_and_counted(embedded, tmp_path, monkeypatch, capsys):
+    seen, batches = [], OwnTrainer._get_train_sampler
+    monkeypatch.setattr(
+        OwnTrainer, "_get_train_sampler", lambda self, data=None: seen.extend(self.lengths) or batches(self, data)
+    )
+    tune(copy.deepcopy(embedded[1]), embedded[0], tmp_path, max_length=4)
+    assert sorted(seen) == [3, 3, 4, 4, 4, 4]
+    assert "2 of 8 examples are longer than max_length, 4" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(ArtifactError, match="all 8 examples are longer than max_length, 1 tokens"):
+        tune(copy.deepcopy(embedded[1]), embedded[0], tmp_path, max_length=1)
+
+
 def test_fine_tuning_uses_no_attention_mask(embedded, tmp_path):
     model, masks = copy.deepcopy(embedded[1]), []
     model.base_model.register_forward_pre_hook(

@@ -182,6 +182,8 @@ class VllmEngine:
         taken the weights before it.
         """
         llm = self._open()
+        if llm.llm_engine.has_unfinished_requests():
+            raise EngineError("a call of generate is under way on this engine: finish it or close it first")
         if (size := self.settings.tensor_parallel_size) > len(self._members):  # the workers are processes of vLLM's
             raise EngineError(
                 f"an engine with engine.vllm.tensor_parallel_size {size} takes weights of a live model from {size} "

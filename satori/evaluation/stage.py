@@ -16,6 +16,7 @@ from satori.evaluation.runner import respond
 from satori.models import load_tokenizer
 from satori.problems.arithmetic import TEST_DRAW, Split
 from satori.problems.out_of_domain import harder_problems, reasoning_gym_problems
+from satori.run_folder import ArtifactError
 from satori.stage import StageContext
 from satori.types import Problem
 
@@ -64,8 +65,10 @@ def run_stage(context: StageContext) -> str:
 
 def problem_sets(settings: EvaluateSettings, held_out: Iterator[Problem], embedded: bool) -> dict[str, list[Problem]]:
     """The first of the held-out problems, the out-of-domain sets and the benchmarks, the same for every seed of a
-    recipe; ``embedded`` says whether they are the embedded family's."""
+    recipe; ``embedded`` says whether they are the embedded family's. Raises ArtifactError where nothing is held out."""
     sets = {MAIN_SET: list(islice(held_out, settings.problems))}
+    if not sets[MAIN_SET]:
+        raise ArtifactError("the recipe's problems have none for test: one in twenty is, chosen by its question")
     if embedded and settings.harder_problems:
         sets[HARDER_SET] = harder_problems(settings.harder_problems)
     if settings.other_problems:

@@ -207,6 +207,8 @@ def test_only_one_call_at_a_time(engine, stops):
     sampling = Sampling(max_new_tokens=5)
     first = engine.generate(random_prompts(9, 9), sampling, 0)  # one more than sequences at a time
     next(first)
+    with pytest.raises(EngineError, match="a call of generate is under way"):
+        engine.update_weights_from(iter(()))
     with pytest.raises(EngineError, match="another call of generate is under way"):
         next(engine.generate(random_prompts(3, 9), sampling, 0))
     assert len(list(first)) == 8, "the first call has gone on"
