@@ -119,7 +119,7 @@ def batch_size(settings: OptimizerSettings, examples: int) -> int:
 def short_enough(
     rows: Sequence[dict[str, Any]], length: Callable[[dict[str, Any]], int], settings: OptimizerSettings, task: Task
 ) -> list[dict[str, Any]]:
-    """The examples of at most ``max_length`` tokens; the others are counted. Raises ArtifactError where none is left."""
+    """Those of at most ``max_length`` tokens; the others are counted. Raises ArtifactError where none is left."""
     kept = [row for row in rows if length(row) <= settings.max_length]
     if rows and not kept:
         raise ArtifactError(f"all {len(rows)} examples are longer than max_length, {settings.max_length} tokens")
