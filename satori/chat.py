@@ -15,7 +15,8 @@ from transformers import PreTrainedTokenizerBase
 
 from satori.coat import MetaAction, encode_prompt, parse
 from satori.engines.any_model import AnyModel, OpenModel, open_model
-from satori.engines.base import Piece, Sampling
+from satori.engines.base import EngineError, Piece, Sampling
+from satori.engines.server_errors import ServerError
 from satori.report.blocks import printable
 from satori.report.canvas import ACTION_COLOURS
 from satori.run_folder import ArtifactError
@@ -44,6 +45,7 @@ class Painter:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, show_tokens: bool) -> None:
         self._tokenizer, self._show_tokens = tokenizer, show_tokens
         self._style = ""
+        self._shown: list[int] = []
         self._waiting: list[int] = []
 
     def feed(self, piece: Piece) -> Text:
@@ -51,11 +53,24 @@ class Painter:
         if piece.text is not None:
             return self._paint_text(piece.text, list(piece.token_ids))
         self._waiting += piece.token_ids
-        text = str(self._tokenizer.decode(self._waiting, skip_special_tokens=False))
-        if text.endswith("\ufffd") and len(self._waiting) < _LONGEST_CHARACTER:
+        unfinished = self._text().endswith("\ufffd") and len(self._waiting) < _LONGEST_CHARACTER
+        return Text() if unfinished else self.end()
+
+    def end(self) -> Text:
+        """What still waits, as it is."""
+        if not self._waiting:
             return Text()
-        ids, self._waiting = self._waiting, []
+        text, ids, self._waiting = self._text(), self._waiting, []
+        self._shown = [*self._shown, *ids][-_LONGEST_CHARACTER:]
         return self._paint(text, ids)
+
+    def _text(self) -> str:
+        """What the waiting tokens add to those before: by themselves some tokenizers leave out a leading space."""
+        before, both = (self._decode(ids) for ids in (self._shown, [*self._shown, *self._waiting]))
+        return both[len(before) :]
+
+    def _decode(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def _paint_text(self, text: str, ids: list[int]) -> Text:
         """A server may send several tokens at a time, a meta-action among them."""
@@ -63,24 +78,31 @@ class Painter:
         return Text.assemble(*(self._paint(part, ids if len(parts) == 1 else []) for part in parts))
 
     def _paint(self, text: str, ids: list[int]) -> Text:
-        if text in _NAMES:
-            name = _NAMES[text]
+        if (token := text.strip()) in _NAMES:
+            name, text = _NAMES[token], token
             self._style = "" if name == "continue" else ACTION_COLOURS[name]
-            shown = f"\n{text}{ids} " if self._show_tokens else f"\n{text}"
+            shown = f"\n{text}{ids} " if self._show_tokens and ids else f"\n{text}"
             return Text(shown, style=f"bold {self._style}".strip())
         if self._show_tokens:
-            return Text.assemble((printable(text), self._style), (f"{ids} ", "dim"))
+            return Text.assemble((printable(text), self._style), (f"{ids} " if ids else "", "dim"))
         return Text(printable(text), style=self._style)
 
 
 def chat(settings: ChatSettings, console: Console, questions: Iterator[str]) -> None:
-    """Answer questions until there are no more. Ctrl-C ends an answer; a second one, or the end of input, the chat."""
+    """Answer questions until there are no more. Ctrl-C ends an answer; a second one, or the end of input, the chat.
+
+    At a terminal a question that cannot be answered is followed by the next; otherwise its error is raised.
+    """
     with open_model(settings) as opened:
         for number, question in enumerate(questions):
             try:
                 answer(opened, settings, question, settings.seed + number, lambda text: console.print(text, end=""))
             except KeyboardInterrupt:
                 console.print("\n(stopped)", style="dim", end="")
+            except (ArtifactError, EngineError, ServerError) as error:
+                if not sys.stdin.isatty():
+                    raise
+                console.print(f"\n{error}", style="yellow", markup=False, highlight=False, end="")
             console.print("\n")
 
 
@@ -97,6 +119,7 @@ def answer(opened: OpenModel, settings: ChatSettings, question: str, seed: int, 
     with closing(opened.engine.stream(ids, sampling, seed)) as pieces:
         for piece in pieces:
             show(painter.feed(piece))
+    show(painter.end())
 
 
 def read_questions(console: Console) -> Iterator[str]:

@@ -169,7 +169,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--temperature", type=float, help="default: 0, greedy")
     group.add_argument("--max-new-tokens", type=int, help="default: 2048")
     group.add_argument("--limit", type=int, metavar="N", help="only the first N problems of each benchmark")
-    group.add_argument("--reward-model", metavar="DIR", help="scores every response, for best-of-k")
+    group.add_argument("--reward-model", metavar="NAME", help="checkpoint folder or hub id; scores for best-of-k")
     group.add_argument("--seed", type=int, help="of sampled responses (default: 0)")
     group.add_argument("--rows", type=int, help="sequences generated at a time (default: 64)")
     group.add_argument(

@@ -1,9 +1,13 @@
 """``satori chat``: colours by meta-action, tokens that make up one character, limits, what the terminal is sent."""
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
+from tokenizers import Tokenizer, decoders
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
 
 from satori.chat import ChatSettings, Painter, answer, chat
 from satori.coat import encode_prompt
@@ -42,10 +46,44 @@ def test_tokens_can_be_shown_with_their_ids(tokenizer):
 
 def test_nothing_a_model_says_controls_the_terminal():
     class Rude:
-        def decode(self, ids, skip_special_tokens):
-            return "\x1b[2J[bold]"
+        def decode(self, ids, **options):
+            return "\x1b[2J[bold]" * len(ids)
 
     assert Painter(Rude(), False).feed(Piece((5,))).plain == "\ufffd[2J[bold]"
+
+
+def test_a_tokenizer_that_strips_the_leading_space_loses_none_between_tokens():
+    vocabulary = {word: number for number, word in enumerate(["<unk>", "▁Hello", "▁world", "▁is", "▁1", "2"])}
+    plain = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    plain.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    painter = Painter(PreTrainedTokenizerFast(tokenizer_object=plain), False)
+    assert "".join(painter.feed(Piece((token,))).plain for token in range(1, 6)) == "Hello world is 12"
+
+
+def test_what_waits_when_an_answer_ends_is_shown(tokenizer):
+    painter, first = Painter(tokenizer, False), tokenizer.encode("é", add_special_tokens=False)[0]
+    assert painter.feed(Piece((first,))).plain == ""
+    assert painter.end().plain == "\ufffd"
+    assert painter.end().plain == ""
+
+
+def test_a_server_without_token_ids_shows_no_brackets(tokenizer):
+    assert Painter(tokenizer, True).feed(Piece((), "a<|reflect|> b")).plain == "a\n<|reflect|> b"
+
+
+def test_at_a_terminal_a_question_that_cannot_be_answered_is_followed_by_the_next(
+    model, tokenizer, tmp_path, monkeypatch
+):
+    save(model, tokenizer, tmp_path / "model")
+    settings, output = ChatSettings(model=str(tmp_path / "model"), max_new_tokens=5), io.StringIO()
+    questions = ["1+1=?" * 2000, "2+3=?"]
+    with pytest.raises(ArtifactError, match="leaves no room"):
+        chat(settings, Console(file=output), iter(questions))
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    asked = iter(questions)
+    chat(settings, Console(file=output, width=500), asked)
+    assert "leaves no room to answer" in output.getvalue()
+    assert next(asked, None) is None
 
 
 def test_text_of_a_server_is_coloured_as_tokens_are(tokenizer):
@@ -64,7 +102,8 @@ def test_the_streamed_answer_is_the_sampled_one(opened, temperature):
     [(_, completion)] = opened.engine.generate([encode_prompt(tokenizer, "2+3=?")], sampling, 7)
     painter = Painter(tokenizer, False)
     ids = [token for token in completion.token_ids if token != tokenizer.eos_token_id]
-    assert "".join(pieces) == "".join(painter.feed(Piece((token,))).plain for token in ids)
+    shown = "".join(painter.feed(Piece((token,))).plain for token in ids)
+    assert "".join(pieces) == shown + painter.end().plain
 
 
 def test_a_stream_ends_before_the_end_token(opened):

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM, Qwen2ForSequenceClassification
 
 from satori.cli import main
-from satori.coat import META_ACTION_TOKENS, meta_action_ids
+from satori.coat import META_ACTION_TOKENS, encode_prompt, meta_action_ids
 from satori.engines.stopping import stop_ids
 from satori.models import load_any_reward_model, load_policy, load_tokenizer, save
 from satori.run_folder import ArtifactError, read_jsonl, write_jsonl
@@ -112,6 +112,24 @@ def test_their_policy_is_evaluated(released, tmp_path, capsys):
     assert main([*arguments, "--max-new-tokens", "8", "--out", str(tmp_path / "out")]) == 0
     assert len(list(read_jsonl(tmp_path / "out" / "responses.jsonl"))) == 3
     assert "is evaluated as an ordinary model" not in capsys.readouterr().err
+
+
+def test_an_evaluation_is_scored_by_their_reward_model_in_its_own_tokens(released, tmp_path):
+    folder, original = released
+    tokenizer = build_tokenizer()  # the policy's: without meta-actions
+    save(Qwen2ForCausalLM(config(tokenizer)), tokenizer, tmp_path / "plain")
+    out, arguments = tmp_path / "out", ["evaluate", "--model", str(tmp_path / "plain"), "--benchmarks", "tiny"]
+    arguments += ["--limit", "2", "--max-new-tokens", "8", "--reward-model", str(folder / "rm")]
+    assert main([*arguments, "--out", str(out)]) == 0
+    theirs = load_tokenizer(folder / "rm")
+    rows = list(read_jsonl(out / "responses.jsonl"))
+    sequences = [
+        (encode_prompt(theirs, row["question"]), theirs.encode(row["response"], add_special_tokens=False))
+        for row in rows
+    ]
+    assert [row["score"] for row in rows] == pytest.approx(reward_logits(original.eval(), sequences), abs=1e-5)
+    refused = [*arguments[:-1], str(folder / "policy"), "--out", str(tmp_path / "other")]
+    assert main(refused) == 2
 
 
 def test_an_ordinary_model_is_said_to_be_one(tmp_path, capsys):

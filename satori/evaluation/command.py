@@ -27,7 +27,7 @@ from satori.evaluation.compare import Run, compare
 from satori.evaluation.records import EvaluatedResponse, to_row
 from satori.evaluation.runner import read_responses, regrade, respond
 from satori.grading import grade_all
-from satori.models import load_reward_model
+from satori.models import TorchType, load_any_reward_model
 from satori.progress import Display
 from satori.report.analysis import analysis_document
 from satori.report.comparison import comparison_document
@@ -55,7 +55,7 @@ class Evaluation(AnyModel):
     limit: int | None = Field(default=None, gt=0)
     """Only the first so many problems of each benchmark."""
     reward_model: str | None = None
-    """A checkpoint folder; scores every response, for best-of-k."""
+    """A checkpoint folder or hub id; scores every response, for best-of-k."""
     seed: int = Field(default=0, ge=0)
 
 
@@ -74,13 +74,17 @@ def evaluate_model(asked: Evaluation, out: Path, console: Console) -> None:
         with open_model(asked) as opened:
             _note_split_actions(asked.model, opened.tokenizer, console)
             responses = _respond(asked, opened, problems, out, console)
+        if asked.reward_model:  # once the engine is closed: a GPU may not hold both
+            console.print(f"scoring with {asked.reward_model}", markup=False, highlight=False)
+            responses = score(responses, asked.reward_model, asked.dtype)
+            write_jsonl(out / RESPONSES, map(to_row, responses))
         write_results(responses, out, console)
 
 
 def _respond(
     asked: Evaluation, opened: OpenModel, problems: Sequence[tuple[str, Problem]], out: Path, console: Console
 ) -> list[EvaluatedResponse]:
-    """The responses to all problems, scored where a reward model is given."""
+    """The responses to all problems."""
     engine, tokenizer, length = opened.engine, opened.tokenizer, opened.context_length
     if length is not None and asked.max_new_tokens >= length:
         raise EngineError(
@@ -94,10 +98,6 @@ def _respond(
         responses = respond(
             engine, tokenizer, problems, asked.samples, sampling, asked.seed, out / RESPONSES, length, task.advance
         )
-        if asked.reward_model:
-            task.note("reward model")
-            responses = score(responses, tokenizer, Path(asked.reward_model))
-            write_jsonl(out / RESPONSES, map(to_row, responses))
         task.finish(f"{len(responses)} responses")
     return responses
 
@@ -123,10 +123,10 @@ def _remember(asked: Evaluation, out: Path) -> None:
     write_text(path, json.dumps(wanted, indent=2) + "\n")
 
 
-def score(
-    responses: Sequence[EvaluatedResponse], tokenizer: PreTrainedTokenizerBase, reward_model: Path
-) -> list[EvaluatedResponse]:
-    """The responses with the reward model's logits. Both models must share the tokenizer."""
+def score(responses: Sequence[EvaluatedResponse], name: str, dtype: TorchType = "auto") -> list[EvaluatedResponse]:
+    """The responses with the logits of a reward model, which reads their text in its own tokens. Raises ArtifactError
+    where ``name`` is no reward model."""
+    model, tokenizer = load_any_reward_model(name, dtype)
     end = [tokenizer.eos_token_id]
     sequences = [
         (
@@ -135,7 +135,7 @@ def score(
         )
         for r in responses
     ]
-    logits = reward_logits(load_reward_model(reward_model), sequences)
+    logits = reward_logits(model, sequences)
     return [replace(r, score=logit) for r, logit in zip(responses, logits, strict=True)]
 
 
