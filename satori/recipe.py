@@ -149,12 +149,18 @@ def _explain(problem: Any) -> str:
         section = getattr(section, "model_fields", {}).get(part)
         section = section and section.annotation
     if problem["type"] != "extra_forbidden":
-        return f"{key}: {problem['msg']} (found {problem['input']!r})"
+        found = "" if _may_hold_a_key(problem) else f" (found {problem['input']!r})"
+        return f"{key}: {problem['msg']}{found}"
     if not isinstance(section, type) or not issubclass(section, Settings):  # within a list
         return f"{key}: unknown key"
     near = difflib.get_close_matches(str(problem["loc"][-1]), section.model_fields, n=1)
     hint = f"; did you mean {near[0]}?" if near else f"; known keys: {', '.join(section.model_fields)}"
     return f"{key}: unknown key{hint}"
+
+
+def _may_hold_a_key(problem: Any) -> bool:
+    """Whether what was found may hold a server's key or password, which no message repeats."""
+    return isinstance(problem["input"], dict) or not {"url", "extra_fields"}.isdisjoint(problem["loc"])
 
 
 def explain(section: type[Settings], prefix: str = "") -> str:

@@ -280,3 +280,14 @@ def test_a_changed_prompt_is_another_configuration_where_a_chat_model_is_asked(t
     assert changed.startswith("prompts.solve: ")
     assert settings("Solve {{question}}", own[:1]) == settings("Work out {{question}}", own[:1])  # nobody is asked
     assert "prompts" not in settings("Solve {{question}}", [])
+
+
+@pytest.mark.parametrize("url", ["http://bob:SECRET@host/v1", "http://host/v1?key=SECRET", "SECRET@host"])
+def test_an_address_that_may_hold_a_key_is_not_repeated(tmp_path, url):
+    path = tmp_path / "recipe.yaml"
+    server = f"{{url: '{url}', model: m, extra_fields: {{key: SECRET}}}}"
+    path.write_text(f"synthesis: {{generator: {{kind: chat, server: {server}}}}}")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(str(path))
+    assert "synthesis.generator.server.url: " in str(caught.value)
+    assert "SECRET" not in str(caught.value)

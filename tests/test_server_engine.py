@@ -541,7 +541,7 @@ def test_one_failure_ends_the_whole_call(serve, tokenizer):
         index = request.body["prompt"][0]
         if index == 2:
             await asyncio.sleep(0.2)
-            return Say(400, "no")
+            return Say(401, "no")
         if index > 2:
             await asyncio.sleep(60)
         return text_answer()
@@ -549,7 +549,7 @@ def test_one_failure_ends_the_whole_call(serve, tokenizer):
     server = serve(script)
     results = ServerEngine(settings(server.port), tokenizer).generate([[i] for i in range(9)], GREEDY, seed=0)
     assert sorted((next(results)[0], next(results)[0])) == [0, 1]
-    with pytest.raises(ServerError, match="HTTP 400"):
+    with pytest.raises(ServerError, match="HTTP 401"):
         next(results)
     eventually(lambda: server.left == 6)
 
@@ -802,6 +802,8 @@ def test_the_chat_api_streams_text(serve, tokenizer):
         (events(end=b"data: {half\n\n"), Cause.GARBAGE),
         (events({"choices": 5}), Cause.GARBAGE),
         (HANG_UP, Cause.CUT),
+        (events({"choices": [{"text": "hal"}]}, end=b""), Cause.CUT),
+        (events({"error": {"message": "CUDA is out of memory"}}, end=b""), Cause.SERVER),
     ],
 )
 def test_what_goes_wrong_in_a_stream_has_its_cause(serve, tokenizer, said, cause):
@@ -812,6 +814,51 @@ def test_what_goes_wrong_in_a_stream_has_its_cause(serve, tokenizer, said, cause
     with pytest.raises(ServerError) as caught:
         list(engine.stream(encode_prompt(tokenizer, "3+4=?"), GREEDY, 0))
     assert caught.value.cause is cause
+
+
+def test_a_stream_that_says_its_last_piece_has_ended(serve, tokenizer):
+    async def script(request):
+        return events({"choices": [{"text": "7", "finish_reason": "stop"}]}, end=b"")
+
+    engine = ServerEngine(settings(serve(script).port), tokenizer)
+    assert [piece.text for piece in engine.stream([5], GREEDY, 0)] == ["7"]
+
+
+def test_a_server_that_stays_silent_in_a_stream_is_not_waited_for(serve, tokenizer):
+    async def script(request):
+        await asyncio.sleep(60)
+
+    engine = ServerEngine(settings(serve(script).port, timeout=0.3), tokenizer)
+    with pytest.raises(ServerError, match=r"no answer within 0.3 s") as caught:
+        list(engine.stream([5], GREEDY, 0))
+    assert caught.value.cause is Cause.TIMEOUT
+
+
+@pytest.mark.parametrize("refusal", [Say(400, "content filter"), Say(403, "moderation"), Say(400, "context length 5")])
+def test_a_prompt_that_is_refused_for_what_it_says_costs_the_others_nothing(serve, tokenizer, refusal):
+    async def script(request):
+        return refusal if request.body["prompt"][0] == 1 else text_answer()
+
+    engine = ServerEngine(settings(serve(script).port, concurrency=1), tokenizer)
+    with pytest.warns(UserWarning, match=r"prompt 1 has no answer: .*HTTP|does not fit"):
+        found = dict(engine.generate([[i] for i in range(4)], GREEDY, seed=0))
+    assert list(found) == [0, 2, 3, 1]
+    assert found[1] == Completion((), FinishReason.LENGTH)
+    with pytest.raises(ServerError):
+        list(ServerEngine(settings(serve(script).port), tokenizer).generate([[1]], GREEDY, seed=0))
+
+
+def test_a_proxy_that_cannot_be_used_is_named(tokenizer, monkeypatch):
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    engine = ServerEngine(ServerSettings(url="http://server.invalid", model="m"), tokenizer)
+    with pytest.raises(ServerError, match="ALL_PROXY"):
+        list(engine.generate([[5]], GREEDY, seed=0))
+
+
+def test_an_address_without_a_scheme_is_not_repeated():
+    with pytest.raises(ValidationError) as caught:
+        ServerSettings(url=f"{KEY}@host/v1", model="m")
+    assert KEY not in caught.value.errors()[0]["msg"]
 
 
 def test_a_stream_that_is_closed_lets_go_of_the_server(serve, tokenizer):

@@ -35,7 +35,7 @@ from satori.engines.server_errors import (
     server_words,
     shown,
 )
-from satori.engines.server_replies import read_models, read_usage
+from satori.engines.server_replies import is_last_piece, read_models, read_usage
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -79,7 +79,7 @@ class ConnectionSettings(Settings):
         if url.userinfo or url.query or url.fragment:
             raise ValueError("url holds more than an address; a key belongs into the environment (key_variable)")
         if url.scheme not in ("http", "https") or not url.host:
-            raise ValueError(f"url is {value!r}: expected an address such as http://localhost:8000/v1")
+            raise ValueError("url is no address such as http://localhost:8000/v1")
         return str(url).rstrip("/") + ("/v1" if url.path.strip("/") == "" else "")
 
 
@@ -137,12 +137,18 @@ class HttpClient:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key.get_secret_value()}"
-        self._http = httpx2.AsyncClient(
-            headers=headers,
-            timeout=httpx2.Timeout(None, connect=settings.connect_timeout),
-            limits=httpx2.Limits(max_keepalive_connections=settings.concurrency, keepalive_expiry=_KEEP_ALIVE),
-            trust_env=httpx2.URL(settings.url).host not in _LOOPBACK,  # no proxy on the way to this machine
-        )
+        try:
+            self._http = httpx2.AsyncClient(
+                headers=headers,
+                timeout=httpx2.Timeout(None, connect=settings.connect_timeout),
+                limits=httpx2.Limits(max_keepalive_connections=settings.concurrency, keepalive_expiry=_KEEP_ALIVE),
+                trust_env=httpx2.URL(settings.url).host not in _LOOPBACK,  # no proxy on the way to this machine
+            )
+        except (ImportError, ValueError) as error:
+            raise ServerError(
+                f"the proxy that the environment names (ALL_PROXY, HTTPS_PROXY, HTTP_PROXY) cannot be used: {error}",
+                Cause.UNREACHABLE,
+            ) from None
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -167,57 +173,72 @@ class HttpClient:
             if not passing or attempt == self.settings.attempts:
                 with self.traffic.lock:
                     self.traffic.failed += 1
-                raise final_error(outcome, await self._asked(call, outcome), attempt)
+                raise await self._error(call, outcome, attempt)
             with self.traffic.lock:
                 self.traffic.retries[outcome.cause] += 1
             await asyncio.sleep(self._wait(attempt, outcome.retry_after))
 
     async def events(self, call: Call[T]) -> AsyncGenerator[T, None]:
-        """What a server sends piece by piece (server-sent events), each read by the call. Raises ServerError; nothing
-        is tried again, since a part may have been shown."""
+        """What a server sends piece by piece (server-sent events), each read by the call. Raises ServerError, also
+        where the pieces stop before the answer ends; nothing is tried again, since a part may have been shown."""
         with self.traffic.lock:
             self.traffic.requests += 1
         url, content = self.settings.url + call.path, json.dumps({**(call.body or {}), "stream": True}).encode()
+        timeout = httpx2.Timeout(self.settings.timeout, connect=self.settings.connect_timeout)
+        ended = False
         try:
-            async with self._http.stream("POST", url, content=content) as response:
+            async with self._http.stream("POST", url, content=content, timeout=timeout) as response:
                 self.traffic.reached = True
                 if not response.is_success:
                     await response.aread()
                     trouble = self._read(call, response)
                     assert isinstance(trouble, Trouble)
-                    raise final_error(trouble, await self._asked(call, trouble), 1)
+                    raise await self._error(call, trouble)
                 async for line in response.aiter_lines():
                     data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
                     if data == "[DONE]":
+                        ended = True
                         break
                     if data:
-                        yield call.read(json.loads(data))
+                        event = json.loads(data)
+                        if isinstance(event, dict) and event.get("error"):
+                            said = self._clean(server_words(data.encode()))
+                            raise await self._error(call, Trouble(Cause.SERVER, said, response.status_code))
+                        ended = ended or is_last_piece(event)
+                        yield call.read(event)
+            if not ended:
+                raise await self._error(call, Trouble(Cause.CUT, "its answer stops without an end"))
         except (ValueError, RecursionError) as error:
-            trouble = Trouble(Cause.GARBAGE, self._clean(str(error)))
-            raise final_error(trouble, await self._asked(call, trouble), 1) from None
+            raise await self._error(call, Trouble(Cause.GARBAGE, self._clean(str(error)))) from None
         except httpx2.TransportError as error:
-            cause = Cause.UNREACHABLE if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout) else Cause.CUT
-            trouble = Trouble(cause, self._clean(str(error) or type(error).__name__))
-            raise final_error(trouble, await self._asked(call, trouble), 1) from None
+            raise await self._error(call, self._of_transport(error, self.settings.timeout)) from None
+
+    async def _error(self, call: Call[T], trouble: Trouble, attempts: int = 1) -> ServerError:
+        return final_error(trouble, await self._asked(call, trouble), attempts, self.traffic.answered > 0)
+
+    def _of_transport(self, error: httpx2.TransportError, seconds: float) -> Trouble:
+        """What became of a request that brought no answer within so many seconds."""
+        if isinstance(error, httpx2.ConnectTimeout):
+            return Trouble(Cause.TIMEOUT, f"no connection within {self.settings.connect_timeout:g} s")
+        if isinstance(error, httpx2.TimeoutException):
+            return Trouble(Cause.TIMEOUT, f"no answer within {seconds:g} s")
+        said = self._clean(str(error) or type(error).__name__)
+        unreachable = isinstance(error, httpx2.ConnectError | httpx2.ProxyError)
+        return Trouble(Cause.UNREACHABLE if unreachable else Cause.CUT, said)
 
     async def _attempt(self, call: Call[T]) -> "_Answer[T] | Trouble":
         """One attempt. Failures are returned: the library's own exceptions hold the request, and with it the key."""
         method, content = ("GET", None) if call.body is None else ("POST", json.dumps(call.body).encode())
-        connecting = self.settings.connect_timeout
-        seconds = self.settings.timeout if content else connecting  # a GET is answered at once, or never
+        seconds = self.settings.timeout if content else self.settings.connect_timeout  # a GET is quick
         try:
             async with asyncio.timeout(seconds):
                 response = await self._http.request(method, self.settings.url + call.path, content=content)
-        except httpx2.ConnectTimeout:
-            return Trouble(Cause.TIMEOUT, f"no connection within {connecting:g} s")
-        except (TimeoutError, httpx2.TimeoutException):
+        except TimeoutError:
             return Trouble(Cause.TIMEOUT, f"no answer within {seconds:g} s")
-        except (httpx2.ConnectError, httpx2.ProxyError) as error:
-            return Trouble(Cause.UNREACHABLE, self._clean(str(error)))
         except httpx2.DecodingError as error:
             return Trouble(Cause.GARBAGE, self._clean(str(error)))
         except httpx2.TransportError as error:
-            return Trouble(Cause.CUT, self._clean(str(error) or type(error).__name__))
+            return self._of_transport(error, seconds)
         self.traffic.reached = True
         return self._read(call, response)
 

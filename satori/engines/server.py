@@ -17,6 +17,7 @@ with ``--special``.
 What it leaves out: tool calls, weights of a model in training (the server has its own).
 """
 
+import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from enum import StrEnum
@@ -27,7 +28,7 @@ from transformers import PreTrainedTokenizerBase
 
 from satori.coat import PROMPT_INSTRUCTION, encode_prompt
 from satori.config import derive_seed
-from satori.engines.base import Piece, Sampling
+from satori.engines.base import EngineError, Piece, Sampling
 from satori.engines.http_client import Call, ConnectionSettings, Traffic, answers, streamed
 from satori.engines.server_errors import Cause, ServerError
 from satori.engines.server_replies import Reply, read_models, read_piece, read_reply
@@ -146,7 +147,7 @@ class ServerEngine(Server):
     ) -> None:
         super().__init__(settings)
         if not isinstance(tokenizer.eos_token_id, int):
-            raise ValueError(f"the tokenizer's end token is {tokenizer.eos_token_id!r}: expected the id of one")
+            raise EngineError(f"the tokenizer's end token is {tokenizer.eos_token_id!r}: expected the id of one")
         self.tokenizer = tokenizer
         self.eos_token_id = tokenizer.eos_token_id
         self.stop_ids = tuple(dict.fromkeys((self.eos_token_id, *also_stop)))
@@ -155,15 +156,25 @@ class ServerEngine(Server):
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int, first: int = 0
     ) -> Iterator[tuple[int, Completion]]:
         """See :class:`satori.engines.base.Engine`. Raises ServerError, and ValueError for a prompt that is empty or, in
-        the chat form, not one user turn."""
+        the chat form, not one user turn. A prompt that the server refuses for its own sake while it answers others gets
+        an empty unfinished completion, after all others, and a warning."""
+        refused: dict[int, ServerError] = {}
         for index, prompt in enumerate(prompts):
             if not prompt:
                 raise ValueError(f"prompt {index} is empty")
         with closing(answers(self.settings, self.traffic, self._calls(prompts, sampling, seed, first))) as replies:
             for index, reply in replies:
-                if isinstance(reply, ServerError):
+                if not isinstance(reply, ServerError):
+                    yield index, self._completion(prompts[index], reply)
+                elif reply.is_the_requests_own:
+                    refused[index] = reply
+                else:
                     raise reply
-                yield index, self._completion(prompts[index], reply)
+        if refused and not self.traffic.answered:
+            raise next(iter(refused.values()))
+        for index, error in refused.items():
+            warnings.warn(f"prompt {index} has no answer: {error}", stacklevel=2)
+            yield index, Completion((), FinishReason.LENGTH)
 
     def stream(self, prompt: Sequence[int], sampling: Sampling, seed: int) -> Generator[Piece, None, None]:
         """See :class:`satori.engines.base.StreamingEngine`: pieces of text, with their ids where the server tells them.

@@ -41,16 +41,21 @@ _OF_ALL_REQUESTS = frozenset({Cause.UNREACHABLE, Cause.KEY, Cause.NOT_FOUND, Cau
 
 
 class ServerError(RuntimeError):
-    """A request that a model server did not answer, after every attempt that was worth making."""
+    """A request that a model server did not answer, after every attempt that was worth making.
 
-    def __init__(self, message: str, cause: Cause) -> None:
+    ``concerns_all``: every other request would meet the same, since the address, the key, the model or the form is
+    wrong; if not said, what the cause suggests.
+    """
+
+    def __init__(self, message: str, cause: Cause, concerns_all: bool | None = None) -> None:
         super().__init__(message)
         self.cause = cause
+        self.concerns_all = cause in _OF_ALL_REQUESTS if concerns_all is None else concerns_all
 
     @property
-    def concerns_all(self) -> bool:
-        """Whether every other request would meet the same: the address, the key, the model or the form is wrong."""
-        return self.cause in _OF_ALL_REQUESTS
+    def is_the_requests_own(self) -> bool:
+        """Whether the same request would fail again and others would not: too long, or refused for what it says."""
+        return not self.concerns_all and self.cause not in PASSING
 
 
 @dataclass(frozen=True)
@@ -92,12 +97,14 @@ def classify(status: int, body: bytes) -> Cause:
     return Cause.REFUSED
 
 
-def final_error(trouble: Trouble, asked: Asked, attempts: int) -> ServerError:
-    """The error of a request that is given up."""
+def final_error(trouble: Trouble, asked: Asked, attempts: int, answered: bool = False) -> ServerError:
+    """The error of a request that is given up. Where the server has ``answered`` others, it refused this one for what
+    it says, as content filters do."""
     what = _EXPLAIN[trouble.cause](trouble, asked)
     tried = f" {attempts} attempts failed." if attempts > 1 else ""
     said = f" It said: {trouble.said}" if trouble.said and trouble.status is not None else ""
-    return ServerError(what + tried + said, trouble.cause)
+    filtered = answered and (trouble.cause is Cause.REFUSED or trouble.status == 403)
+    return ServerError(what + tried + said, trouble.cause, False if filtered else None)
 
 
 def _rate_limited(trouble: Trouble, asked: Asked) -> str:

@@ -75,6 +75,12 @@ def read_piece(found: Any) -> Piece:
     return Piece(_ids(given) if given else (), text.encode(errors="replace").decode())
 
 
+def is_last_piece(found: Any) -> bool:
+    """Whether an event of a streamed answer says that the answer ends with it."""
+    choices = found.get("choices") if isinstance(found, dict) else None
+    return isinstance(choices, list) and any(isinstance(c, dict) and c.get("finish_reason") for c in choices)
+
+
 def _sampled(logprobs: Any) -> list[tuple[int | None, float | None]]:
     """The id and log-probability of each token, as far as they are told; empty where there is nothing to read.
 
