@@ -86,13 +86,14 @@ def build_parser() -> argparse.ArgumentParser:
     _add_evaluation_commands(commands)
     talk = commands.add_parser("chat", help="ask a model; its reflect and explore steps are coloured as they come")
     talk.add_argument("--model", required=True, help="a checkpoint folder or a hub id")
-    talk.add_argument("--engine", choices=_ENGINES, help="what runs the model here (default: torch)")
+    talk.add_argument("--engine", choices=_ENGINES, help="what runs the model here: torch (default), or vllm")
     _add_server_options(talk)
     talk.add_argument("--temperature", type=float, help="default: 0, greedy")
     talk.add_argument("--max-new-tokens", type=int, help="default: 1024")
     talk.add_argument("--seed", type=int, help="of sampled answers (default: 0)")
     talk.add_argument("--show-tokens", action="store_const", const=True, help="each token by itself, with its id")
     talk.add_argument("--trust-remote-code", action="store_const", const=True, help="run code that the model brings")
+    talk.add_argument_group("vLLM", "its settings, such as --vllm.max_model_len 4096 (satori recipes --explain)")
     talk.set_defaults(handler=chat_with_model)
     planned = commands.add_parser(
         "plan",
@@ -155,7 +156,10 @@ def _stage_parser(
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("any model on any benchmarks (greedy, one sample, as in the paper)")
+    group = parser.add_argument_group(
+        "any model on any benchmarks (greedy, one sample, as in the paper)",
+        "With --engine vllm, its settings too, such as --vllm.max_model_len 4096.",
+    )
     group.add_argument("--model", help="a checkpoint folder or a hub id; --out defaults to evaluations/NAME")
     _add_server_options(group)
     group.add_argument(
@@ -243,10 +247,9 @@ def evaluate_any_model(options: argparse.Namespace, overrides: Sequence[tuple[st
 
     from satori.evaluation.command import Evaluation, evaluate_model
 
-    _refuse_overrides(overrides)
     if options.recipe or options.redo:
         raise UsageError("--model evaluates one model by itself; a recipe or --redo does not go with it")
-    asked = _from_options(Evaluation, options, ("model", *_MODEL_OPTIONS, "trust_remote_code"))
+    asked = _from_options(Evaluation, options, ("model", *_MODEL_OPTIONS, "trust_remote_code"), overrides)
     evaluate_model(asked, options.out or Path("evaluations") / Path(options.model).name, Console(stderr=True))
     return 0
 
@@ -256,13 +259,12 @@ def chat_with_model(options: argparse.Namespace, overrides: Sequence[tuple[str, 
 
     from satori.chat import ChatSettings, chat, read_questions
 
-    _refuse_overrides(overrides)
     console = Console()
     names = (
         *("model", "engine", "server", "api", "tokenizer", "key_variable", "concurrency", "trust_remote_code"),
         *("temperature", "max_new_tokens", "seed", "show_tokens"),
     )
-    chat(_from_options(ChatSettings, options, names), console, read_questions(console))
+    chat(_from_options(ChatSettings, options, names, overrides), console, read_questions(console))
     return 0
 
 
@@ -295,18 +297,29 @@ def check_gold(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]
     return 0 if check_gold_answers(options.benchmarks, options.data, options.save, Console()) else 1
 
 
-def _from_options(settings: "type[S]", options: argparse.Namespace, names: Sequence[str]) -> "S":
-    """Settings from the options that are given. Raises UsageError naming the first that does not fit."""
+def _from_options(
+    settings: "type[S]",
+    options: argparse.Namespace,
+    names: Sequence[str],
+    overrides: Sequence[tuple[str, str]] = (),
+) -> "S":
+    """Settings from the options that are given, those of vLLM as ``--vllm.name value``. Raises UsageError naming the
+    first that does not fit."""
     from pydantic import ValidationError
 
     given = {name: getattr(options, name) for name in names}
+    of_vllm = {key.removeprefix("vllm."): value for key, value in overrides if key.startswith("vllm.")}
+    _refuse_overrides([pair for pair in overrides if not pair[0].startswith("vllm.")])
+    if of_vllm:
+        given["vllm"] = of_vllm
     try:
         return settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         [first, *_] = error.errors()
         if not first["loc"]:  # about several options
             raise UsageError(first["msg"]) from error
-        option = str(first["loc"][0]).replace("_", "-")
+        option = ".".join(str(part) for part in first["loc"])
+        option = option if "." in option else option.replace("_", "-")
         raise UsageError(f"--{option}: {first['msg']} (found {first['input']!r})") from error
 
 

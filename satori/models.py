@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -51,7 +52,7 @@ def load_any_policy(
         model = AutoModelForCausalLM.from_pretrained(
             name, use_safetensors=True, dtype=dtype, device_map=device(), trust_remote_code=trust_remote_code
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise _not_there(name, error) from error
     return model.eval(), tokenizer
 
@@ -60,6 +61,16 @@ def context_length(path: Path) -> int | None:
     """How many tokens prompt and response may have together, where the checkpoint says."""
     _require(path, "config.json")
     length: int | None = getattr(AutoConfig.from_pretrained(path), "max_position_embeddings", None)
+    return length
+
+
+def any_context_length(name: str, trust_remote_code: bool = False) -> int | None:
+    """The same by checkpoint folder or hub id. Raises ArtifactError where there is no model."""
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise _not_there(name, error) from error
+    length: int | None = getattr(config, "max_position_embeddings", None)
     return length
 
 
@@ -102,7 +113,7 @@ def load_any_reward_model(name: str, dtype: TorchType = "auto") -> tuple[PreTrai
             key_mapping={rf"^{re.escape(head)}\.": "score."},
             output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise _not_there(name, error) from error
     if missing := sorted(loaded["missing_keys"]):  # transformers would go on with random numbers
         raise ArtifactError(f"{name} is no reward model: it has no weights for {', '.join(missing[:3])}")

@@ -1,13 +1,19 @@
 """``satori evaluate --model`` and what reads its folders: resuming, regrading, comparing, the gold check."""
 
 import json
+import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 
 import pytest
+from transformers import GenerationConfig
 
 from satori.cli import main
+from satori.engines import any_model
+from satori.engines.any_model import AnyModel, open_model
 from satori.engines.base import Sampling
+from satori.engines.server_errors import ServerError
 from satori.engines.torch_engine import TorchEngine
 from satori.evaluation.records import to_row
 from satori.evaluation.runner import read_responses, regrade, respond
@@ -192,11 +198,13 @@ def test_comparing_folders(evaluated_folder, tmp_path, capsys):
         (["--benchmarks", "gsm9k"], "did you mean gsm8k"),
         (["--data", "nowhere"], "nowhere is not a folder"),
         (["--rl.steps", "3"], "unknown option --rl.steps"),
+        (["--vllm.max_model_len", "-3"], "--vllm.max_model_len: "),
+        (["--vllm.max_len", "3"], "--vllm.max_len: "),
         (["--redo", "rl_1"], "--redo"),
         (["tiny"], "unexpected argument 'tiny'"),
         (
             ["--server", "nonsense", "--api", "chat", "--benchmarks", "tiny"],
-            "expected an address such as http://localhost:8000/v1",
+            "url is no address such as http://localhost:8000/v1",
         ),
         (
             ["--server", "http://127.0.0.1:9", "--api", "chat", "--benchmarks", "tiny"],
@@ -228,6 +236,36 @@ def test_a_model_that_does_not_exist_is_named(tmp_path, capsys):
     ]
     assert main(arguments) == 2
     assert "no-model is neither a checkpoint folder nor a model" in capsys.readouterr().err
+
+
+def test_a_broken_checkpoint_is_named(checkpoint, tmp_path, capsys):
+    shutil.copytree(checkpoint, tmp_path / "broken")
+    (tmp_path / "broken" / "model.safetensors").write_bytes(b"x" * 100)
+    arguments = ["evaluate", "--model", str(tmp_path / "broken"), "--benchmarks", "tiny", "--out", str(tmp_path / "o")]
+    assert main(arguments) == 2
+    assert "broken is neither a checkpoint folder nor a model" in capsys.readouterr().err
+
+
+def test_the_chat_api_asks_no_hub_for_the_name_of_a_servers_model(monkeypatch):
+    monkeypatch.setattr(GenerationConfig, "from_pretrained", lambda name: pytest.fail(f"asked for {name}"))
+    asked = AnyModel(model="gpt-4o-mini", server="http://127.0.0.1:9", api="chat")
+    with pytest.raises(ServerError, match="no server answers"), open_model(asked):
+        pass
+
+
+def test_vllm_is_opened_as_its_settings_say(checkpoint, monkeypatch):
+    opened = []
+
+    @contextmanager
+    def engine(*given):
+        opened.append(given[2])
+        yield
+
+    monkeypatch.setattr(any_model, "VllmEngine", engine)
+    asked = AnyModel(model=str(checkpoint), engine="vllm", rows=7, vllm={"max_model_len": 99, "kv_cache_gib": 0.5})
+    with open_model(asked) as model:
+        assert model.context_length == 99
+    assert (opened[0].max_num_seqs, opened[0].max_model_len, opened[0].kv_cache_gib) == (7, 99, 0.5)
 
 
 def test_the_gold_check_fails_where_rows_are_missing_and_names_a_missing_file(tmp_path, capsys):

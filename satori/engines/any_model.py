@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
-from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from satori.coat import META_ACTION_TOKENS
 from satori.config import Settings
@@ -15,7 +15,7 @@ from satori.engines.server import ApiForm, ServerEngine, ServerSettings
 from satori.engines.stopping import stop_ids
 from satori.engines.torch_engine import TorchEngine
 from satori.engines.vllm_engine import VllmEngine, VllmSettings
-from satori.models import TorchType, load_any_policy, load_any_tokenizer
+from satori.models import TorchType, any_context_length, load_any_policy, load_any_tokenizer
 from satori.tiny_model import build_tokenizer
 
 
@@ -40,6 +40,8 @@ class AnyModel(Settings):
     dtype: TorchType = "auto"
     rows: int = Field(default=64, gt=0)
     """Sequences generated at a time."""
+    vllm: VllmSettings = VllmSettings()
+    """How vLLM runs, but for `dtype` and `rows`."""
     trust_remote_code: bool = False
 
     @model_validator(mode="after")
@@ -72,15 +74,16 @@ def open_model(asked: AnyModel) -> Iterator[OpenModel]:
         return
     tokenizer = load_any_tokenizer(asked.model, asked.trust_remote_code)
     first, *others = stop_ids(_generation_config(asked.model), tokenizer)
-    settings = VllmSettings(dtype=asked.dtype, max_num_seqs=asked.rows)
-    config = AutoConfig.from_pretrained(asked.model, trust_remote_code=asked.trust_remote_code)
+    settings = asked.vllm.model_copy(update={"dtype": asked.dtype, "max_num_seqs": asked.rows})
+    length = settings.max_model_len or any_context_length(asked.model, asked.trust_remote_code)
     with VllmEngine(asked.model, first, settings, others, asked.trust_remote_code) as engine:
-        yield OpenModel(engine, tokenizer, getattr(config, "max_position_embeddings", None))
+        yield OpenModel(engine, tokenizer, length)
 
 
 def _on_server(asked: AnyModel) -> OpenModel:
-    if asked.tokenizer or asked.api is not ApiForm.CHAT:
-        tokenizer = load_any_tokenizer(asked.tokenizer or asked.model, asked.trust_remote_code)
+    named = asked.tokenizer or ("" if asked.api is ApiForm.CHAT else asked.model)
+    if named:
+        tokenizer = load_any_tokenizer(named, asked.trust_remote_code)
     else:
         tokenizer = build_tokenizer()
         tokenizer.add_tokens(list(META_ACTION_TOKENS))
@@ -95,7 +98,7 @@ def _on_server(asked: AnyModel) -> OpenModel:
         )
     except ValidationError as error:
         raise EngineError(f"--server: {error.errors()[0]['msg']}") from None
-    stops = stop_ids(_generation_config(asked.tokenizer or asked.model), tokenizer)
+    stops = stop_ids(_generation_config(named) if named else None, tokenizer)
     engine = ServerEngine(settings, tokenizer, stops[1:])
     return OpenModel(engine, tokenizer, engine.context_length())
 

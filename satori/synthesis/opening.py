@@ -100,7 +100,8 @@ class _Opening:
             recipe = self.context.recipe
             engine: Engine
             if checkpoint:
-                asked = AnyModel(model=checkpoint, engine=recipe.engine.kind.value, rows=recipe.engine.rows)
+                here = recipe.engine
+                asked = AnyModel(model=checkpoint, engine=here.kind.value, rows=here.rows, vllm=here.vllm)
                 opened = self.stack.enter_context(open_model(asked))
                 engine, tokenizer, length = opened.engine, opened.tokenizer, opened.context_length
             else:
