@@ -38,13 +38,27 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
         raise ArtifactError(f"{path} does not exist")
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            try:
-                record = json.loads(line.decode("utf-8"))
-            except (ValueError, RecursionError) as error:
-                raise ArtifactError(f"{path}, line {number}: not valid JSON in UTF-8 ({error})") from error
-            if not isinstance(record, dict):
-                raise ArtifactError(f"{path}, line {number}: expected a JSON object, found {type(record).__name__}")
-            yield record
+            yield read_record(line, f"{path}, line {number}")
+
+
+def read_record(line: bytes, place: str) -> dict[str, Any]:
+    """A line of a JSON-lines file. Raises ArtifactError naming its place where it is not a JSON object."""
+    try:
+        record = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{place}: not valid JSON in UTF-8 ({error})") from error
+    if not isinstance(record, dict):
+        raise ArtifactError(f"{place}: expected a JSON object, found {type(record).__name__}")
+    return record
+
+
+def drop_cut_line(path: Path) -> None:
+    """Take away what a kill left half written: all behind the end of the last whole line."""
+    with path.open("r+b") as lines:
+        whole = 0
+        for line in lines:
+            whole += len(line) if line.endswith(b"\n") else 0
+        lines.truncate(whole)
 
 
 def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from pydantic import ValidationError
 from scripted_server import Say, ScriptedServer, always, in_turn
 from transformers import Qwen2Config, Qwen2ForSequenceClassification
 
@@ -163,7 +164,7 @@ def test_the_server_is_asked_for_the_raw_logit_of_a_chat(serve):
 
 def test_our_own_reward_models_are_sent_token_ids(serve, tokenizer):
     server = serve(always(classified(1)))
-    found = settings(server, prompt="orm", extra_fields={"use_activation": None, "activation": False})
+    found = settings(server, prompt="orm", tokenizer="rm", extra_fields={"use_activation": None, "activation": False})
     assert score(found, tokenizer) == [1.0]
     assert server.requests[0].body == {
         "model": "rm",
@@ -229,7 +230,9 @@ def test_a_solution_that_does_not_fit_comes_last_and_other_errors_come_out(serve
 
 
 def test_a_reward_server_that_cannot_be_asked_is_refused_at_once(tokenizer):
-    found = RewardServerSettings(url="http://127.0.0.1:1", model="rm", prompt="orm")
+    with pytest.raises(ValidationError, match="orm needs a tokenizer"):
+        RewardServerSettings(url="http://127.0.0.1:1", model="rm", prompt="orm")
+    found = RewardServerSettings(url="http://127.0.0.1:1", model="rm", prompt="orm", tokenizer="rm")
     client = HttpClient(found, Traffic())
     with pytest.raises(ValueError, match="needs the reward model's tokenizer"):
         ServerReward(client, found)

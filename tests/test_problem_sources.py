@@ -152,7 +152,8 @@ def test_columns_are_mapped(tmp_path):
     row = {"q": " Why? ", "a": 7, "steps": "One.\nTwo.", "grade": "Level 3", "nr": 12}
     columns = {"question": "q", "answer": "a", "solution": "steps", "level": "grade", "id": "nr"}
     (problem,), _ = read(tmp_path, row, columns=columns)
-    assert (problem.id, problem.question, problem.answer, problem.level) == ("12", "Why?", "7", 3)
+    assert problem.id.startswith("rows-12-")
+    assert (problem.question, problem.answer, problem.level) == ("Why?", "7", 3)
     assert problem.solution == ("One.", "Two.")
 
 
@@ -287,7 +288,26 @@ def test_a_broken_line_is_named(tmp_path, line):
     path = Path(jsonl(tmp_path / "rows.jsonl", *numbered(2)))
     path.write_bytes(path.read_bytes() + line.encode("utf-8", "surrogateescape"))
     with pytest.raises(SourceError, match=r"rows\.jsonl, line 3"):
-        list(open_source(ProblemSource(path=str(path), skip_bad_rows=True)))
+        list(open_source(ProblemSource(path=str(path))))
+    stream = open_source(ProblemSource(path=str(path), skip_bad_rows=True))
+    assert len(list(stream)) == 2
+    assert "rows.jsonl, line 3" in next(iter(stream.counts.first.values()))
+
+
+def test_blank_lines_and_the_mark_of_an_editor_say_nothing(tmp_path):
+    path = Path(jsonl(tmp_path / "rows.jsonl", *numbered(2)))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\n\n") + b"  \n")
+    assert len(list(open_source(ProblemSource(path=str(path))))) == 2
+
+
+def test_the_same_ids_in_two_sources_are_two_problems(tmp_path):
+    columns = {"question": "question", "answer": "answer", "id": "nr"}
+    (tmp_path / "other").mkdir()
+    first = jsonl(tmp_path / "rows.jsonl", {"nr": 0, "question": "1+1?", "answer": "2"})
+    second = jsonl(tmp_path / "other" / "rows.jsonl", {"nr": 0, "question": "1+2?", "answer": "3"})
+    problems = [p for path in (first, second) for p in open_source(ProblemSource(path=path, columns=columns))]
+    assert len({p.id for p in problems}) == 2
+    assert all(p.id.startswith("rows-0-") for p in problems)
 
 
 def test_a_broken_parquet_file_is_named(tmp_path):

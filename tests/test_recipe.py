@@ -291,3 +291,12 @@ def test_an_address_that_may_hold_a_key_is_not_repeated(tmp_path, url):
         load_recipe(str(path))
     assert "synthesis.generator.server.url: " in str(caught.value)
     assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize("agent", ["generator", "critic"])
+@pytest.mark.parametrize("place", ["checkpoint: somewhere", "server: {url: 'http://h/v1', model: m}"])
+def test_a_place_that_an_agent_would_not_use_is_refused(tmp_path, agent, place):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"synthesis: {{{agent}: {{{place}}}}}")
+    with pytest.raises(RecipeError, match="set kind to chat"):
+        load_recipe(str(path))

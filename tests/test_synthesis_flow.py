@@ -643,7 +643,8 @@ def test_agents_elsewhere_are_not_asked_again_for_problems_that_have_ended(conte
     agent = elsewhere(monkeypatch, 1)
     resumed = outcome(again)
     assert resumed["demonstrations.jsonl"] == whole["demonstrations.jsonl"]
-    assert not {record["id"] for record in records("".join(lines[:kept]))} & set(agent.asked)
+    ended = {record["id"] for record in records("".join(lines[:kept])) if not record["failed"]}
+    assert not ended & set(agent.asked)
     ids = [record["id"] for record in records(resumed["problems.jsonl"])]
     assert len(ids) == len(set(ids))
 
@@ -669,6 +670,25 @@ def test_an_error_that_concerns_every_problem_ends_the_stage_and_keeps_what_is_t
     with pytest.raises(ServerError, match="no server answers"):
         synthesis_stage.run_stage(work)
     assert 7 <= len(records((work.folder / "problems.jsonl").read_text())) <= 9
+
+
+def test_a_server_in_lasting_trouble_ends_the_stage_which_goes_on_with_the_same_problems(context, monkeypatch):
+    agent = elsewhere(monkeypatch, 0)
+    work = context(problems_in_flight=2, demonstrations=5)
+
+    async def down(problem, samples, seed):
+        raise ServerError("503", Cause.SERVER)
+
+    agent.solve = down
+    with pytest.raises(ServerError, match="20 problems in a row failed, the last one by a server error"):
+        synthesis_stage.run_stage(work)
+    elsewhere(monkeypatch, 0)
+    found = outcome(work)
+    assert "5 demonstrations," in found["said"]
+    assert "server error" not in found["counts.jsonl"]
+    places = [record["place"] for record in records(found["problems.jsonl"])]
+    assert sorted(places) == sorted(set(places))
+    assert 0 in places
 
 
 def test_a_partial_solution_knows_what_the_review_covers():

@@ -19,7 +19,7 @@ from satori.config import derive_seed
 from satori.engines.base import Engine, Sampling
 from satori.evaluation.records import EvaluatedResponse, from_row, to_row
 from satori.grading import grade, grade_all
-from satori.run_folder import ArtifactError, append_jsonl, read_jsonl, write_jsonl
+from satori.run_folder import ArtifactError, append_jsonl, drop_cut_line, read_jsonl, write_jsonl
 from satori.sampling import decode_response
 from satori.types import Completion, FinishReason, Problem
 
@@ -178,11 +178,7 @@ def recover(path: Path) -> list[EvaluatedResponse]:
     """The responses of a file that may not exist, and whose last line may have been cut off: that line is dropped."""
     if not path.exists():
         return []
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
+    drop_cut_line(path)
     return read_responses(path)
 
 

@@ -16,6 +16,7 @@ set (a stream always starts at its first row).
 import glob
 import os
 import random
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from pydantic import Field
 
 from satori.benchmarks.rows import BenchmarkError, UnusableRow
 from satori.config import Settings, derive_seed
-from satori.run_folder import ArtifactError, read_jsonl
+from satori.run_folder import ArtifactError, read_record
 
 Item = TypeVar("Item")
 Raw = TypeVar("Raw")
@@ -96,7 +97,7 @@ class RowStream(Iterator[Item]):
 
     def __init__(
         self,
-        rows: Iterable[tuple[str, Raw]],
+        rows: Iterable[tuple[str, Raw | BenchmarkError]],
         read: Callable[[str, Raw], Item],
         settings: RowSettings,
         seed: int = 0,
@@ -113,11 +114,13 @@ class RowStream(Iterator[Item]):
         return next(self._items)
 
     def _read_all(
-        self, rows: Iterable[tuple[str, Raw]], read: Callable[[str, Raw], Item], settings: RowSettings
+        self, rows: Iterable[tuple[str, Raw | BenchmarkError]], read: Callable[[str, Raw], Item], settings: RowSettings
     ) -> Iterator[Item]:
         for place, content in rows:
             self.counts.rows += 1
             try:
+                if isinstance(content, BenchmarkError):
+                    raise content
                 item = read(place, content)
             except UnusableRow as reason:
                 self.counts.leave_out(str(reason), place)
@@ -148,8 +151,8 @@ def shuffled(items: Iterable[Item], buffer: int, seed: int) -> Iterator[Item]:
     yield from held
 
 
-def stream_rows(settings: RowSettings) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of local files, or else of the hub, each with its place."""
+def stream_rows(settings: RowSettings) -> Iterator[tuple[str, dict[str, Any] | BenchmarkError]]:
+    """The rows of local files, or else of the hub, each with its place; or why one cannot be read."""
     if settings.path:
         for path in local_files(settings.path):
             yield from _jsonl_rows(path) if path.suffix == ".jsonl" else _parquet_rows(path)
@@ -173,11 +176,18 @@ def local_files(path: str) -> list[Path]:
     return files
 
 
-def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any] | BenchmarkError]]:
+    """Blank lines, and the mark that some editors begin a file with, say nothing."""
     try:
-        for line, record in enumerate(read_jsonl(path), start=1):
-            yield f"{path}, line {line}", record
-    except (ArtifactError, OSError) as error:
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                text, place = line.removeprefix(BOM_UTF8) if number == 1 else line, f"{path}, line {number}"
+                if text.strip():
+                    try:
+                        yield place, read_record(text, place)
+                    except ArtifactError as error:
+                        yield place, BenchmarkError(str(error))
+    except OSError as error:
         raise SourceError(str(error)) from error
 
 

@@ -122,7 +122,9 @@ class _Reader:
     def _id(self, row: Row, key: int) -> str:
         column = self.source.columns.id
         own = row.value("an id", column) if column else None
-        return f"{self.name}-{key >> 64:016x}" if own in (None, "") else str(own)
+        if own in (None, ""):
+            return f"{self.name}-{key >> 64:016x}"
+        return f"{self.name}-{own}-{key & 0xFFFFFF:06x}"  # others may have the same
 
     def _answer(self, row: Row) -> str:
         column = self.source.columns.answer

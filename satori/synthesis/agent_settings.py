@@ -56,6 +56,8 @@ class ChatPlace(Settings):
     def _check_place(self) -> Self:
         if self.server and self.checkpoint:
             raise ValueError("an agent runs on a server or from a checkpoint, not both")
+        if (self.server or self.checkpoint) and getattr(self, "kind", None) != "chat":
+            raise ValueError("only an agent of kind chat runs on a server or from a checkpoint: set kind to chat")
         return self
 
 
@@ -104,6 +106,8 @@ class RewardSettings(Settings):
             raise ValueError("kind server needs a server, and no other kind has one")
         if (self.kind is RewardKind.CLASSIFIER) != bool(self.checkpoint):
             raise ValueError("kind classifier needs a checkpoint, and no other kind has one")
+        if self.server and self.prompt is not RewardPrompt.CHAT:
+            raise ValueError("a server has a prompt form of its own: set server.prompt")
         return self
 
 

@@ -13,6 +13,7 @@ from satori.coat import encode_prompt
 from satori.config import derive_seed
 from satori.engines.base import Sampling
 from satori.problems.arithmetic import check_claims, read_claims
+from satori.sampling import decode_response
 from satori.scoring import PromptResponse, token_logprobs
 from satori.synthesis.agents import Mistake, PartialSolution, Steps, Unusable, Verification
 from satori.synthesis.batching import Batches
@@ -44,7 +45,7 @@ class SampledGenerator:
 
     async def _steps(self, prompt: Sequence[int], seed: int) -> Steps:
         completion = await self.complete(prompt, self.sampling, seed)
-        steps = split_plain(str(self.tokenizer.decode(list(completion.token_ids), skip_special_tokens=True)))
+        steps = split_plain(decode_response(self.tokenizer, completion))
         return steps if completion.finish_reason is FinishReason.STOP else steps[:-1]
 
 

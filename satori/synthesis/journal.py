@@ -7,14 +7,15 @@ alone: it is taken from the shortest run of problems, from the first one on, tha
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from satori.authors.ft_data import ReleasedDemonstrations
-from satori.run_folder import ArtifactError, append_jsonl, read_jsonl, write_jsonl
+from satori.engines.server_errors import PASSING
+from satori.run_folder import ArtifactError, append_jsonl, drop_cut_line, read_jsonl, write_jsonl
 from satori.synthesis.agent_settings import AgentSettings
 from satori.synthesis.pipeline import CandidateSettings, Demonstration, Kind, ProblemRecord
 from satori.types import Problem, Variant
@@ -32,7 +33,8 @@ class SynthesisSettings(CandidateSettings, AgentSettings):
     """At most this share of the demonstrations is of kind I, without a reflection. A small model tuned on as many
     plain demonstrations as there are others never reflects when it decodes greedily."""
     max_level_share: float = Field(default=1.0, gt=0, le=1)
-    """At most this share is of one difficulty level: hard problems yield fewer demonstrations than easy ones."""
+    """At most this share is of one difficulty level: hard problems yield fewer demonstrations than easy ones. Problems
+    without a level (level 0) are not limited."""
     temperature: float = Field(default=0.3, ge=0)
     """Of the generator (paper: 0.3)."""
     max_new_tokens: int = Field(default=2048, gt=0)
@@ -54,7 +56,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         if path.exists():
-            _drop_cut_line(path)
+            drop_cut_line(path)
         self._ids = {line["place"]: line["id"] for line in self.lines()}
 
     def __len__(self) -> int:
@@ -63,13 +65,23 @@ class Journal:
     def lines(self) -> Iterator[dict[str, Any]]:
         return read_jsonl(self.path) if self.path.exists() else iter(())
 
+    def forget_passing_failures(self) -> None:
+        """Forget the problems that failed for a reason that passes: they are worked on again."""
+        self._keep(lambda line: line["failed"] not in PASSING)
+
     def keep_whole_waves(self, size: int) -> int:
-        """Forget the problems of a wave that was not recorded to its end; returns how many waves stand."""
-        whole = len(self._ids) // size
-        if len(self._ids) % size:
-            write_jsonl(self.path, [line for line in self.lines() if line["place"] < whole * size])
-            self._ids = {place: name for place, name in self._ids.items() if place < whole * size}
+        """Forget the problems behind the waves that were recorded to their end; returns how many of these there are."""
+        whole = 0
+        while all(place in self._ids for place in range(whole * size, (whole + 1) * size)):
+            whole += 1
+        self._keep(lambda line: line["place"] < whole * size)
         return whole
+
+    def _keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
+        kept = [line for line in self.lines() if wanted(line)]
+        if len(kept) < len(self._ids):
+            write_jsonl(self.path, kept)
+            self._ids = {line["place"]: line["id"] for line in kept}
 
     def missing(self, problems: Iterable[Problem]) -> Iterator[Place]:
         """The problems without a record, with their places. Raises ArtifactError where the source has changed."""
@@ -93,15 +105,6 @@ class Journal:
         }
         append_jsonl(self.path, line)
         return line
-
-
-def _drop_cut_line(path: Path) -> None:
-    """A line without its end was being written when the run was killed."""
-    with path.open("r+b") as lines:
-        whole = 0
-        for line in lines:
-            whole += len(line) if line.endswith(b"\n") else 0
-        lines.truncate(whole)
 
 
 def _to_dict(demonstration: Demonstration) -> dict[str, Any]:
@@ -157,7 +160,8 @@ class Harvest:
         only_plain = self.variant is Variant.COT
         most_plain = self.settings.demonstrations if only_plain else self._part(self.settings.max_plain_share)
         too_many = self._plain >= most_plain if is_plain else only_plain
-        if self.enough or too_many or self._levels[level] >= self._part(self.settings.max_level_share):
+        too_many_of_level = level != 0 and self._levels[level] >= self._part(self.settings.max_level_share)
+        if self.enough or too_many or too_many_of_level:
             return
         self.kept.append(record)
         self._plain += is_plain

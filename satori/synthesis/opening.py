@@ -10,7 +10,7 @@ from satori.engines.any_model import AnyModel, open_model
 from satori.engines.base import Engine, Sampling
 from satori.engines.http_client import ConnectionSettings, HttpClient, Traffic
 from satori.engines.opening import context_limit
-from satori.models import load_any_reward_model, load_policy, load_tokenizer
+from satori.models import load_any_reward_model, load_any_tokenizer, load_policy, load_tokenizer
 from satori.run_folder import ArtifactError
 from satori.stage import StageContext
 from satori.synthesis.agent_settings import ChatPlace, CriticKind, GeneratorKind, RewardKind
@@ -77,7 +77,9 @@ class _Opening:
     async def reward_model(self) -> RewardModel:
         place = self.settings.reward_model
         if place.server:
-            return ServerReward(await self._client(place.server), place.server)
+            named = place.server.tokenizer
+            tokenizer = load_any_tokenizer(named) if named else None
+            return ServerReward(await self._client(place.server), place.server, tokenizer)
         if place.kind is RewardKind.CLASSIFIER:
             model, tokenizer = load_any_reward_model(place.checkpoint)
             return ClassifierReward(model, tokenizer, self.batches, place.prompt)

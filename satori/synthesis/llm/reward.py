@@ -9,9 +9,9 @@ import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from satori.coat import encode_prompt
@@ -74,6 +74,8 @@ class RewardServerSettings(ConnectionSettings):
     """The model's name on the server."""
     prompt: RewardPrompt = RewardPrompt.CHAT
     """`chat` (the server's own template for the model) or `orm` (this package's own reward models)."""
+    tokenizer: str = ""
+    """The model's, for the form `orm`: a checkpoint folder or hub id."""
     extra_fields: dict[str, Any] = Field(default={})
     """Fields added to every request, over those that would be sent; null leaves a field out."""
 
@@ -82,6 +84,12 @@ class RewardServerSettings(ConnectionSettings):
     def _without_version(cls, value: str) -> str:
         """vLLM's /classify stands beside its /v1, not in it."""
         return value.removesuffix("/v1")
+
+    @model_validator(mode="after")
+    def _check_tokenizer(self) -> Self:
+        if (self.prompt is RewardPrompt.ORM) != bool(self.tokenizer):
+            raise ValueError("the prompt form orm needs a tokenizer, and no other form has one")
+        return self
 
 
 class ServerReward:
