@@ -15,11 +15,10 @@ from pydantic import Field
 
 from satori.coat import add_meta_actions
 from satori.config import derive_seed
-from satori.engines.base import Sampling
 from satori.models import load_policy, load_tokenizer, save
 from satori.problems.arithmetic import Split
-from satori.run_folder import CHECKPOINTS, ArtifactError, read_jsonl, write_jsonl
-from satori.sampling import Response, sample_records
+from satori.run_folder import ArtifactError, read_jsonl, write_jsonl
+from satori.sampling import Response
 from satori.stage import StageContext
 from satori.training import OptimizerSettings, fine_tune
 
@@ -43,28 +42,13 @@ def run_stage(context: StageContext) -> str:
     settings = context.recipe.distill
     path = context.folder / "trajectories.jsonl"
     if not path.exists():
-        tokenizer = load_tokenizer(context.artifact("rl_1"))
-        sampling = Sampling(temperature=settings.temperature, max_new_tokens=settings.max_new_tokens)
         problems = list(islice(context.problems(Split.TRAIN, derive_seed(context.seed, "problems")), settings.problems))
-        context.task.start(len(problems) * settings.samples)
-        context.task.note("sampling the policy")
 
         def solved(responses: Sequence[Response]) -> list[dict[str, Any]]:
             rng = random.Random(derive_seed(context.seed, "choose", responses[0].problem.id))
             return [describe(response, share) for share, response in one_correct(responses, rng)]
 
-        with context.engine("rl_1") as engine:
-            records = sample_records(
-                engine,
-                tokenizer,
-                problems,
-                settings.samples,
-                sampling,
-                context.seed,
-                solved,
-                context.folder / CHECKPOINTS / "sampled",
-                context.task.advance,
-            )
+        records = context.sample_records("rl_1", problems, settings, context.seed, solved)
         write_jsonl(path, hardest(records, settings.keep))
     base = context.artifact("base")
     model, tokenizer = load_policy(base), load_tokenizer(base)

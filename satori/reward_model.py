@@ -16,16 +16,15 @@ from typing import Any
 
 from datasets import Dataset
 from pydantic import Field
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 from trl import RewardConfig, RewardTrainer
 
 from satori.config import derive_seed
-from satori.engines.base import Sampling
 from satori.lora import add_adapters
 from satori.models import load_any_reward_model, load_reward_model, load_tokenizer, save
 from satori.problems.arithmetic import TEST_DRAW, Split
 from satori.run_folder import CHECKPOINTS, ArtifactError, read_jsonl, write_jsonl, write_text
-from satori.sampling import Response, sample_records, sample_responses
+from satori.sampling import Response
 from satori.scoring import check_padding, reward_logits
 from satori.stage import StageContext
 from satori.training import (
@@ -102,7 +101,7 @@ def train(context: StageContext) -> str:
         held_out(context, split)  # now rather than after hours
     pairs_file = context.folder / "pairs.jsonl"
     if not pairs_file.exists():
-        write_jsonl(pairs_file, sample_pairs(context, tokenizer))
+        write_jsonl(pairs_file, sample_pairs(context))
     rows: list[dict[str, Any]] = [
         {
             "chosen_ids": [*pair["prompt_ids"], *pair["chosen_ids"]],
@@ -147,7 +146,7 @@ def new_reward_model(context: StageContext) -> PreTrainedModel:
 def measure(context: StageContext, reward_model: PreTrainedModel) -> str:
     """RM@k on test problems, written down; returns the line to show."""
     settings = context.recipe.reward_model
-    found = rm_at_k(reward_model, _sample(context, held_out(context, Split.TEST), "test"))
+    found = rm_at_k(reward_model, sample_held_out(context, Split.TEST))
     write_text(context.folder / "rm_at_k.json", json.dumps(found, indent=2) + "\n")
     return (
         f"RM@{settings.samples} {found['reward_model']:.1%} against {found['first_sample']:.1%} for the first sample, "
@@ -155,7 +154,7 @@ def measure(context: StageContext, reward_model: PreTrainedModel) -> str:
     )
 
 
-def sample_pairs(context: StageContext, tokenizer: PreTrainedTokenizerBase) -> Iterator[dict[str, Any]]:
+def sample_pairs(context: StageContext) -> Iterator[dict[str, Any]]:
     """Preference pairs from the format-tuned model."""
     settings = context.recipe.reward_model
     problems = islice(context.problems(Split.TRAIN, derive_seed(context.seed, "problems")), settings.problems)
@@ -164,13 +163,8 @@ def sample_pairs(context: StageContext, tokenizer: PreTrainedTokenizerBase) -> I
         rng = random.Random(derive_seed(context.seed, "pairs", responses[0].problem.id))
         return [vars(pair) for pair in make_pairs(responses, settings.pairs_per_problem, rng)]
 
-    asked = list(problems)
-    sampling, seed = _prepare(context, len(asked), "pairs")
-    folder = context.folder / CHECKPOINTS / "sampled"
-    with context.engine("format_tuned") as engine:
-        return sample_records(
-            engine, tokenizer, asked, settings.samples, sampling, seed, pairs, folder, context.task.advance
-        )
+    seed = derive_seed(context.seed, "pairs")
+    return context.sample_records("format_tuned", list(problems), settings, seed, pairs)
 
 
 def make_pairs(responses: Sequence[Response], most: int, rng: random.Random) -> list[PreferencePair]:
@@ -196,9 +190,15 @@ def held_out(context: StageContext, split: Split) -> list[Problem]:
     return problems
 
 
+def sample_held_out(context: StageContext, split: Split) -> list[list[Response]]:
+    """Responses of the format-tuned model that the reward model is judged on."""
+    seed = derive_seed(context.seed, split.value)
+    return context.sample("format_tuned", held_out(context, split), context.recipe.reward_model, seed)
+
+
 def best_checkpoint(context: StageContext) -> PreTrainedModel:
     """The reward model of the checkpoint with the best RM@k on validation problems."""
-    groups = _sample(context, held_out(context, Split.VALIDATION), "validation")
+    groups = sample_held_out(context, Split.VALIDATION)
     model = new_reward_model(context).eval()
     scores: dict[Path, float] = {}
     for path in checkpoints(context.folder / CHECKPOINTS):
@@ -220,19 +220,3 @@ def rm_at_k(reward_model: PreTrainedModel, groups: Sequence[Sequence[Response]])
         some += any(correct for _, correct in ranked)
     count = len(groups)
     return {"first_sample": first / count, "reward_model": picked / count, "oracle": some / count}
-
-
-def _sample(context: StageContext, problems: list[Problem], purpose: str) -> list[list[Response]]:
-    tokenizer, samples = load_tokenizer(context.artifact("format_tuned")), context.recipe.reward_model.samples
-    sampling, seed = _prepare(context, len(problems), purpose)
-    with context.engine("format_tuned") as engine:
-        return sample_responses(engine, tokenizer, problems, samples, sampling, seed, context.task.advance)
-
-
-def _prepare(context: StageContext, problems: int, purpose: str) -> tuple[Sampling, int]:
-    """Show what is sampled; returns how, and the seed."""
-    settings = context.recipe.reward_model
-    context.task.start(problems * settings.samples)
-    context.task.note(f"sampling, {purpose}")
-    sampling = Sampling(temperature=settings.temperature, max_new_tokens=settings.max_new_tokens)
-    return sampling, derive_seed(context.seed, purpose)

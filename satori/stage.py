@@ -1,26 +1,35 @@
 """What a stage is: a name, the settings that shape its artifact, the stages it reads, and a function that runs it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from satori.coat import encode_prompt
-from satori.engines.base import PolicyEngine
+from satori.engines.base import PolicyEngine, Sampling
 from satori.engines.opening import open_engine
 from satori.models import load_tokenizer
 from satori.problems.arithmetic import Split
 from satori.problems.recipe_problems import problem_stream
 from satori.progress import Task
-from satori.run_folder import RunFolder
+from satori.run_folder import CHECKPOINTS, RunFolder
+from satori.sampling import Response, sample_records, sample_responses
 from satori.tracking import Trackers
 from satori.types import Problem
 
 if TYPE_CHECKING:
     from satori.recipe import Recipe
+
+
+class SampleSettings(Protocol):
+    """How a stage samples a model: part of the stage's settings."""
+
+    samples: int
+    temperature: float
+    max_new_tokens: int
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,38 @@ class StageContext:
     def engine(self, stage: str, model: PreTrainedModel | None = None) -> AbstractContextManager[PolicyEngine]:
         """The recipe's engine for the model of an earlier stage, or for that model while it is trained on."""
         return open_engine(self.recipe.engine, self.artifact(stage), model)
+
+    def sample(
+        self, stage: str, problems: Sequence[Problem], settings: SampleSettings, seed: int
+    ) -> list[list[Response]]:
+        """Graded responses of an earlier stage's model, ``settings.samples`` to each problem, in memory."""
+        tokenizer, sampling = self._before_sampling(stage, problems, settings)
+        with self.engine(stage) as engine:
+            return sample_responses(engine, tokenizer, problems, settings.samples, sampling, seed, self.task.advance)
+
+    def sample_records(
+        self,
+        stage: str,
+        problems: Sequence[Problem],
+        settings: SampleSettings,
+        seed: int,
+        describe: Callable[[Sequence[Response]], Iterable[dict[str, Any]]],
+    ) -> Iterator[dict[str, Any]]:
+        """What ``describe`` makes of the responses to each problem; see :func:`satori.sampling.sample_records`."""
+        tokenizer, sampling = self._before_sampling(stage, problems, settings)
+        parts = self.folder / CHECKPOINTS / "sampled"
+        with self.engine(stage) as engine:
+            return sample_records(
+                engine, tokenizer, problems, settings.samples, sampling, seed, describe, parts, self.task.advance
+            )
+
+    def _before_sampling(
+        self, stage: str, problems: Sequence[Problem], settings: SampleSettings
+    ) -> tuple[PreTrainedTokenizerBase, Sampling]:
+        self.task.start(len(problems) * settings.samples)
+        self.task.note(f"sampling {stage}")
+        sampling = Sampling(temperature=settings.temperature, max_new_tokens=settings.max_new_tokens)
+        return load_tokenizer(self.artifact(stage)), sampling
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from satori.reinforcement.ppo import Learner, PPOSettings, RolloutTokens, train
 from satori.reinforcement.restart_buffer import RestartSettings, RestartState, Start, Trajectory, restart_states
 from satori.reinforcement.rollouts import InitialState, Rollout, StartWeights, collect, draw_states, summarize
 from satori.run_folder import CHECKPOINTS, ArtifactError, append_jsonl, forget_after, read_jsonl, write_jsonl
-from satori.sampling import Response, sample_records, sample_responses
+from satori.sampling import Response, sample_responses
 from satori.sharding import before_sharding, load_state, save_state, shard
 from satori.stage import StageContext
 from satori.types import Problem, Variant
@@ -98,27 +98,14 @@ def run_restarts(context: StageContext) -> str:
     tokenizer = load_tokenizer(context.artifact("format_tuned"))
     if settings.released is not None:
         return take_released(context, settings.released, tokenizer)
-    sampling = Sampling(temperature=settings.temperature, max_new_tokens=settings.max_new_tokens)
     problems, action_ids = training_problems(context), meta_action_ids(tokenizer)
-    context.task.start(len(problems) * settings.samples)
 
     def states(responses: Sequence[Response]) -> list[dict[str, Any]]:
         rng = random.Random(derive_seed(context.seed, "truncate", responses[0].problem.id))
         found = restart_states_of(responses, settings, action_ids, tokenizer.eos_token_id, rng)
         return [vars(state) | {"prefix": tokenizer.decode(list(state.prefix_ids))} for state in found]
 
-    with context.engine("format_tuned") as engine:
-        records = sample_records(
-            engine,
-            tokenizer,
-            problems,
-            settings.samples,
-            sampling,
-            context.seed,
-            states,
-            context.folder / CHECKPOINTS / "sampled",
-            context.task.advance,
-        )
+    records = context.sample_records("format_tuned", problems, settings, context.seed, states)
     write_jsonl(path, records)
     kinds = Counter(record["start"] for record in read_jsonl(path))
     positive, negative = kinds[Start.POSITIVE], kinds[Start.NEGATIVE]
