@@ -7,6 +7,7 @@ as on one rank.
 
 import json
 import math
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -210,7 +211,9 @@ class OwnTrainer(Trainer):
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         assert self.lr_scheduler is not None
-        save_state(Path(output_dir) / _STATE, self._parts())
+        state = Path(output_dir) / _STATE
+        ranks.first_does(lambda: shutil.rmtree(state, ignore_errors=True))  # of a run that was killed while it saved
+        save_state(state, self._parts())
         if ranks.is_first():
             (Path(output_dir) / _SCHEDULE).write_text(json.dumps(self.lr_scheduler.state_dict()), encoding="utf-8")
 

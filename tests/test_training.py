@@ -114,6 +114,8 @@ def test_another_epoch_has_another_order(embedded, tmp_path, monkeypatch):
 def test_it_goes_on_exactly_from_a_checkpoint(embedded, tmp_path):
     """With the learning rate, the moments and the order of examples of the training that was cut off."""
     expected = tune(copy.deepcopy(embedded[1]), embedded[0], tmp_path / "whole", epochs=3)
+    (tmp_path / "part/checkpoints/checkpoint-4/state").mkdir(parents=True)  # killed while it was written
+    (tmp_path / "part/checkpoints/checkpoint-4/state/shard-00002-of-00002.safetensors").write_bytes(b"half")
     tune(copy.deepcopy(embedded[1]), embedded[0], tmp_path / "part", epochs=3)
     left = sorted(path.name for path in checkpoints(tmp_path / "part" / "checkpoints"))
     assert left == ["checkpoint-4", "checkpoint-6"]
