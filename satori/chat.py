@@ -61,11 +61,12 @@ class Painter:
         if not self._waiting:
             return Text()
         text, ids, self._waiting = self._text(), self._waiting, []
-        self._shown = [*self._shown, *ids][-_LONGEST_CHARACTER:]
+        self._shown = ids
         return self._paint(text, ids)
 
     def _text(self) -> str:
-        """What the waiting tokens add to those before: by themselves some tokenizers leave out a leading space."""
+        """What the waiting tokens add to those shown last: by themselves some tokenizers leave out a leading space, and
+        after a part of a character some read nothing."""
         before, both = (self._decode(ids) for ids in (self._shown, [*self._shown, *self._waiting]))
         return both[len(before) :]
 

@@ -317,7 +317,7 @@ def _from_options(
     except ValidationError as error:
         [first, *_] = error.errors()
         if not first["loc"]:  # about several options
-            raise UsageError(first["msg"]) from error
+            raise UsageError(first["msg"].removeprefix("Value error, ")) from error
         option = ".".join(str(part) for part in first["loc"])
         option = option if "." in option else option.replace("_", "-")
         raise UsageError(f"--{option}: {first['msg']} (found {first['input']!r})") from error

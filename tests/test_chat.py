@@ -60,6 +60,16 @@ def test_a_tokenizer_that_strips_the_leading_space_loses_none_between_tokens():
     assert "".join(painter.feed(Piece((token,))).plain for token in range(1, 6)) == "Hello world is 12"
 
 
+def test_characters_that_a_vocabulary_holds_as_bytes_only_come_whole():
+    text = "你好吗世界"
+    tokens = [f"<0x{byte:02X}>" for byte in text.encode()]
+    vocabulary = {token: number for number, token in enumerate(["<unk>", *dict.fromkeys(tokens)])}
+    plain = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    plain.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    painter = Painter(PreTrainedTokenizerFast(tokenizer_object=plain), False)
+    assert "".join(painter.feed(Piece((vocabulary[token],))).plain for token in tokens) == text
+
+
 def test_what_waits_when_an_answer_ends_is_shown(tokenizer):
     painter, first = Painter(tokenizer, False), tokenizer.encode("é", add_special_tokens=False)[0]
     assert painter.feed(Piece((first,))).plain == ""

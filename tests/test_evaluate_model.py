@@ -1,26 +1,36 @@
 """``satori evaluate --model`` and what reads its folders: resuming, regrading, comparing, the gold check."""
 
+import asyncio
 import json
 import shutil
+import weakref
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
+from types import SimpleNamespace
 
 import pytest
-from transformers import GenerationConfig
+from pydantic import ValidationError
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from satori.cli import main
 from satori.engines import any_model
 from satori.engines.any_model import AnyModel, open_model
-from satori.engines.base import Sampling
+from satori.engines.base import EngineError, Sampling
 from satori.engines.server_errors import ServerError
 from satori.engines.torch_engine import TorchEngine
+from satori.engines.vllm_engine import VllmSettings
+from satori.evaluation import command
 from satori.evaluation.records import to_row
 from satori.evaluation.runner import read_responses, regrade, respond
 from satori.grading import Status
 from satori.models import save
 from satori.problems.arithmetic import Split, problem_stream
+from satori.recipe import Recipe
 from satori.run_folder import ArtifactError, write_jsonl
+from satori.synthesis import opening
 from satori.types import FinishReason
 
 PROBLEMS = [("test", problem) for problem in islice(problem_stream(Split.VALIDATION, 0), 12)]
@@ -210,7 +220,8 @@ def test_comparing_folders(evaluated_folder, tmp_path, capsys):
             ["--server", "http://127.0.0.1:9", "--api", "chat", "--benchmarks", "tiny"],
             "no server answers at http://127.0.0.1:9/v1",
         ),
-        (["--tokenizer", "somewhere"], "a tokenizer of its own is for models on a server"),
+        (["--tokenizer", "somewhere"], "satori: a tokenizer of its own is for models on a server"),
+        (["--key-variable", ""], "--key-variable: "),
         (["--benchmarks", "tiny", "--max-new-tokens", "5000"], "no room is left for a question"),
     ],
 )
@@ -253,7 +264,55 @@ def test_the_chat_api_asks_no_hub_for_the_name_of_a_servers_model(monkeypatch):
         pass
 
 
-def test_vllm_is_opened_as_its_settings_say(checkpoint, monkeypatch):
+def test_an_address_that_may_hold_a_key_is_neither_shown_nor_saved(tmp_path, capsys):
+    out, server = tmp_path / "out", "http://bob:SECRET@127.0.0.1:9/v1"
+    arguments = ["evaluate", "--model", "m", "--api", "chat", "--benchmarks", "tiny", "--out", str(out), "--server"]
+    assert main([*arguments, server]) == 2
+    said = capsys.readouterr().err
+    assert "--server: url holds more than an address" in said
+    assert "SECRET" not in said
+    assert not out.exists()
+    with pytest.raises(ValidationError) as caught:
+        AnyModel(model="m", server=server)
+    assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", [{"engine": "vllm"}, {"server": "http://127.0.0.1:9"}])
+def test_a_tokenizer_without_an_end_token_is_named(tmp_path, place):
+    words = Tokenizer(WordLevel({"<unk>": 0}, unk_token="<unk>"))
+    PreTrainedTokenizerFast(tokenizer_object=words).save_pretrained(tmp_path)
+    with (
+        pytest.raises(ArtifactError, match="names an end token: set eos_token"),
+        open_model(AnyModel(model=str(tmp_path), **place)),
+    ):
+        pass
+
+
+def test_the_model_is_let_go_before_its_responses_are_scored(checkpoint, tmp_path, monkeypatch):
+    opened = []
+
+    @contextmanager
+    def remembered(asked):
+        with open_model(asked) as model:
+            opened.append(weakref.ref(model.engine.model))
+            yield model
+        opened.append("closed")
+
+    def score(responses, name, dtype):
+        assert opened[0]() is None
+        assert opened[1:] == ["closed"]
+        opened.append("scored")
+        return responses
+
+    monkeypatch.setattr(command, "open_model", remembered)
+    monkeypatch.setattr(command, "score", score)
+    arguments = ["--benchmarks", "tiny", "--limit", "1", "--max-new-tokens", "2", "--reward-model", "any"]
+    assert main(["evaluate", "--model", str(checkpoint), "--out", str(tmp_path / "out"), *arguments]) == 0
+    assert opened[-1] == "scored"
+
+
+@pytest.mark.parametrize(("own", "dtype"), [({}, "float16"), ({"dtype": "bfloat16"}, "bfloat16")])
+def test_vllm_is_opened_as_its_settings_say(checkpoint, monkeypatch, own, dtype):
     opened = []
 
     @contextmanager
@@ -262,10 +321,29 @@ def test_vllm_is_opened_as_its_settings_say(checkpoint, monkeypatch):
         yield
 
     monkeypatch.setattr(any_model, "VllmEngine", engine)
-    asked = AnyModel(model=str(checkpoint), engine="vllm", rows=7, vllm={"max_model_len": 99, "kv_cache_gib": 0.5})
-    with open_model(asked) as model:
+    vllm = VllmSettings(max_model_len=99, tensor_parallel_size=2, dtype="float16")
+    with open_model(AnyModel(model=str(checkpoint), engine="vllm", rows=7, vllm=vllm, **own)) as model:
         assert model.context_length == 99
-    assert (opened[0].max_num_seqs, opened[0].max_model_len, opened[0].kv_cache_gib) == (7, 99, 0.5)
+    assert opened == [vllm.model_copy(update={"max_num_seqs": 7, "dtype": dtype})]
+
+
+def test_a_local_agent_runs_on_the_engine_of_the_recipe(monkeypatch):
+    asked = []
+
+    def refuse(model):
+        asked.append(model)
+        raise EngineError("no GPU")
+
+    async def open_agents():
+        async with opening.open_agents(SimpleNamespace(recipe=recipe, seed=0)):
+            pass
+
+    monkeypatch.setattr(opening, "open_model", refuse)
+    engine = {"kind": "vllm", "rows": 7, "vllm": {"max_model_len": 99, "dtype": "float16"}}
+    recipe = Recipe(engine=engine, synthesis={"generator": {"kind": "chat", "checkpoint": "their-model"}})
+    with pytest.raises(ArtifactError, match="no GPU"):
+        asyncio.run(open_agents())
+    assert asked == [AnyModel(model="their-model", engine="vllm", rows=7, vllm=recipe.engine.vllm)]
 
 
 def test_the_gold_check_fails_where_rows_are_missing_and_names_a_missing_file(tmp_path, capsys):

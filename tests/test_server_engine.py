@@ -804,6 +804,7 @@ def test_the_chat_api_streams_text(serve, tokenizer):
         (HANG_UP, Cause.CUT),
         (events({"choices": [{"text": "hal"}]}, end=b""), Cause.CUT),
         (events({"error": {"message": "CUDA is out of memory"}}, end=b""), Cause.SERVER),
+        (Say(body=b"data: {}", headers={"Content-Encoding": "gzip"}), Cause.GARBAGE),
     ],
 )
 def test_what_goes_wrong_in_a_stream_has_its_cause(serve, tokenizer, said, cause):
@@ -814,6 +815,16 @@ def test_what_goes_wrong_in_a_stream_has_its_cause(serve, tokenizer, said, cause
     with pytest.raises(ServerError) as caught:
         list(engine.stream(encode_prompt(tokenizer, "3+4=?"), GREEDY, 0))
     assert caught.value.cause is cause
+
+
+def test_an_error_within_a_stream_has_the_servers_words_but_not_the_key(serve, tokenizer, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+
+    async def script(request):
+        return events({"error": {"message": f"no GPU for {KEY}"}})
+
+    with pytest.raises(ServerError, match=r"It said: no GPU for \*\*\*$"):
+        list(ServerEngine(settings(serve(script).port), tokenizer).stream([5], GREEDY, 0))
 
 
 def test_a_stream_that_says_its_last_piece_has_ended(serve, tokenizer):
@@ -848,11 +859,13 @@ def test_a_prompt_that_is_refused_for_what_it_says_costs_the_others_nothing(serv
         list(ServerEngine(settings(serve(script).port), tokenizer).generate([[1]], GREEDY, seed=0))
 
 
-def test_a_proxy_that_cannot_be_used_is_named(tokenizer, monkeypatch):
-    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", f"other://bob:{KEY}@host", f"bob:{KEY}"])
+def test_a_proxy_that_cannot_be_used_is_named(tokenizer, monkeypatch, proxy):
+    monkeypatch.setenv("ALL_PROXY", proxy)
     engine = ServerEngine(ServerSettings(url="http://server.invalid", model="m"), tokenizer)
-    with pytest.raises(ServerError, match="ALL_PROXY"):
+    with pytest.raises(ServerError, match="ALL_PROXY") as caught:
         list(engine.generate([[5]], GREEDY, seed=0))
+    assert KEY not in str(caught.value)
 
 
 def test_an_address_without_a_scheme_is_not_repeated():

@@ -5,22 +5,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from satori.coat import META_ACTION_TOKENS
 from satori.config import Settings
-from satori.engines.base import EngineError, StreamingEngine
+from satori.engines.base import StreamingEngine
 from satori.engines.server import ApiForm, ServerEngine, ServerSettings
 from satori.engines.stopping import stop_ids
 from satori.engines.torch_engine import TorchEngine
 from satori.engines.vllm_engine import VllmEngine, VllmSettings
 from satori.models import TorchType, any_context_length, load_any_policy, load_any_tokenizer
+from satori.run_folder import ArtifactError
 from satori.tiny_model import build_tokenizer
 
 
 class AnyModel(Settings):
     """A model and how to run it."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # an address may hold a password by mistake
 
     model: str = Field(min_length=1)
     """A checkpoint folder or a hub id; with `server`, the model's name there."""
@@ -33,7 +36,7 @@ class AnyModel(Settings):
     tokenizer: str = ""
     """Of a model on a server: a checkpoint folder or hub id, where it is not the model's name. With the chat API none
     is needed; lengths are then counted in bytes."""
-    key_variable: str = "OPENAI_API_KEY"
+    key_variable: str = Field(default="OPENAI_API_KEY", min_length=1)
     """The environment variable that holds the server's key."""
     concurrency: int = Field(default=256, gt=0)
     """Requests in flight at a time."""
@@ -41,14 +44,30 @@ class AnyModel(Settings):
     rows: int = Field(default=64, gt=0)
     """Sequences generated at a time."""
     vllm: VllmSettings = VllmSettings()
-    """How vLLM runs, but for `dtype` and `rows`."""
+    """How vLLM runs; `rows` stands for its `max_num_seqs`, and `dtype` for its own unless that is `auto`."""
     trust_remote_code: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if not self.server and self.tokenizer:
+        if self.server:
+            self.server_settings()
+        elif self.tokenizer:
             raise ValueError("a tokenizer of its own is for models on a server")
         return self
+
+    def server_settings(self) -> ServerSettings:
+        """How to ask the server. Raises ValueError where its address is none."""
+        try:
+            return ServerSettings(
+                url=self.server,
+                model=self.model,
+                api=self.api,
+                key_variable=self.key_variable,
+                concurrency=self.concurrency,
+                logprobs=False,
+            )
+        except ValidationError as error:
+            raise ValueError(f"--server: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
 
 
 @dataclass(frozen=True)
@@ -68,13 +87,14 @@ def open_model(asked: AnyModel) -> Iterator[OpenModel]:
         return
     if asked.engine == "torch":
         model, tokenizer = load_any_policy(asked.model, asked.trust_remote_code, asked.dtype)
-        first, *others = stop_ids(model.generation_config, tokenizer)
+        first, *others = _stop_ids(model.generation_config, tokenizer)
         length = getattr(model.config, "max_position_embeddings", None)
         yield OpenModel(TorchEngine(model, first, asked.rows, others), tokenizer, length)
         return
     tokenizer = load_any_tokenizer(asked.model, asked.trust_remote_code)
-    first, *others = stop_ids(_generation_config(asked.model), tokenizer)
-    settings = asked.vllm.model_copy(update={"dtype": asked.dtype, "max_num_seqs": asked.rows})
+    first, *others = _stop_ids(_generation_config(asked.model), tokenizer)
+    dtype = asked.vllm.dtype if asked.dtype == "auto" else asked.dtype
+    settings = asked.vllm.model_copy(update={"dtype": dtype, "max_num_seqs": asked.rows})
     length = settings.max_model_len or any_context_length(asked.model, asked.trust_remote_code)
     with VllmEngine(asked.model, first, settings, others, asked.trust_remote_code) as engine:
         yield OpenModel(engine, tokenizer, length)
@@ -87,20 +107,17 @@ def _on_server(asked: AnyModel) -> OpenModel:
     else:
         tokenizer = build_tokenizer()
         tokenizer.add_tokens(list(META_ACTION_TOKENS))
-    try:
-        settings = ServerSettings(
-            url=asked.server,
-            model=asked.model,
-            api=asked.api,
-            key_variable=asked.key_variable,
-            concurrency=asked.concurrency,
-            logprobs=False,
-        )
-    except ValidationError as error:
-        raise EngineError(f"--server: {error.errors()[0]['msg']}") from None
-    stops = stop_ids(_generation_config(named) if named else None, tokenizer)
-    engine = ServerEngine(settings, tokenizer, stops[1:])
+    _, *others = _stop_ids(_generation_config(named) if named else None, tokenizer)
+    engine = ServerEngine(asked.server_settings(), tokenizer, others)
     return OpenModel(engine, tokenizer, engine.context_length())
+
+
+def _stop_ids(config: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """What ends a response. Raises ArtifactError where nothing does."""
+    try:
+        return stop_ids(config, tokenizer)
+    except ValueError as error:
+        raise ArtifactError(f"{error}: set eos_token in its tokenizer_config.json") from error
 
 
 def _generation_config(name: str) -> GenerationConfig | None:

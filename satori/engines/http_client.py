@@ -144,9 +144,10 @@ class HttpClient:
                 limits=httpx2.Limits(max_keepalive_connections=settings.concurrency, keepalive_expiry=_KEEP_ALIVE),
                 trust_env=httpx2.URL(settings.url).host not in _LOOPBACK,  # no proxy on the way to this machine
             )
-        except (ImportError, ValueError) as error:
+        except (ImportError, ValueError, httpx2.InvalidURL) as error:
+            said = "no address" if isinstance(error, httpx2.InvalidURL) else error  # it may quote a password
             raise ServerError(
-                f"the proxy that the environment names (ALL_PROXY, HTTPS_PROXY, HTTP_PROXY) cannot be used: {error}",
+                f"the proxy that the environment names (ALL_PROXY, HTTPS_PROXY, HTTP_PROXY) cannot be used: {said}",
                 Cause.UNREACHABLE,
             ) from None
         return self
@@ -208,7 +209,7 @@ class HttpClient:
                         yield call.read(event)
             if not ended:
                 raise await self._error(call, Trouble(Cause.CUT, "its answer stops without an end"))
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError, httpx2.DecodingError) as error:
             raise await self._error(call, Trouble(Cause.GARBAGE, self._clean(str(error)))) from None
         except httpx2.TransportError as error:
             raise await self._error(call, self._of_transport(error, self.settings.timeout)) from None

@@ -74,7 +74,8 @@ def evaluate_model(asked: Evaluation, out: Path, console: Console) -> None:
         with open_model(asked) as opened:
             _note_split_actions(asked.model, opened.tokenizer, console)
             responses = _respond(asked, opened, problems, out, console)
-        if asked.reward_model:  # once the engine is closed: a GPU may not hold both
+        del opened  # closed, and its model let go: a GPU may not hold a reward model beside it
+        if asked.reward_model:
             console.print(f"scoring with {asked.reward_model}", markup=False, highlight=False)
             responses = score(responses, asked.reward_model, asked.dtype)
             write_jsonl(out / RESPONSES, map(to_row, responses))
