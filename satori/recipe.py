@@ -160,7 +160,8 @@ def _explain(problem: Any) -> str:
 
 def _may_hold_a_key(problem: Any) -> bool:
     """Whether what was found may hold a server's key or password, which no message repeats."""
-    return isinstance(problem["input"], dict) or not {"url", "extra_fields"}.isdisjoint(problem["loc"])
+    found, path = problem["input"], problem["loc"]
+    return isinstance(found, dict) or not {"url", "extra_fields"}.isdisjoint(path) or path[-1] == "server"
 
 
 def explain(section: type[Settings], prefix: str = "") -> str:

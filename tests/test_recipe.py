@@ -300,3 +300,11 @@ def test_a_place_that_an_agent_would_not_use_is_refused(tmp_path, agent, place):
     path.write_text(f"synthesis: {{{agent}: {{{place}}}}}")
     with pytest.raises(RecipeError, match="set kind to chat"):
         load_recipe(str(path))
+
+
+def test_an_address_in_the_place_of_a_server_is_not_repeated(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("synthesis: {critic: {kind: chat, server: 'http://bob:SECRET@host/v1'}}")
+    with pytest.raises(RecipeError, match=r"synthesis\.critic\.server: ") as caught:
+        load_recipe(str(path))
+    assert "SECRET" not in str(caught.value)
