@@ -88,15 +88,12 @@ def append_jsonl(path: Path, record: dict[str, Any]) -> None:
 
 
 def forget_after(path: Path, step: int) -> None:
-    """Drop records of steps that will be taken again; a line cut short by a kill goes with them."""
+    """Drop records of steps that will be taken again; a line cut short by a kill goes with them. Raises ArtifactError
+    where another line is broken."""
     kept = []
-    for line in path.read_bytes().split(b"\n") if path.exists() else ():  # a model may say other ends of lines
-        try:
-            record = json.loads(line)
-        except ValueError:
-            break
-        if record["step"] < step:
-            kept.append(record)
+    if ranks.is_first() and path.exists():
+        drop_cut_line(path)
+        kept = [record for record in read_jsonl(path) if record["step"] < step]
     write_jsonl(path, kept)
 
 

@@ -311,6 +311,13 @@ def test_the_model_is_let_go_before_its_responses_are_scored(checkpoint, tmp_pat
     assert opened[-1] == "scored"
 
 
+def test_a_reward_model_whose_tokenizer_has_no_end_token_is_named(monkeypatch):
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"<unk>": 0}, unk_token="<unk>")))
+    monkeypatch.setattr(command, "load_any_reward_model", lambda name, dtype: (None, tokenizer))
+    with pytest.raises(ArtifactError, match="some/model: its tokenizer names no end token: set eos_token"):
+        command.score([], "some/model")
+
+
 @pytest.mark.parametrize(("own", "dtype"), [({}, "float16"), ({"dtype": "bfloat16"}, "bfloat16")])
 def test_vllm_is_opened_as_its_settings_say(checkpoint, monkeypatch, own, dtype):
     opened = []

@@ -16,6 +16,7 @@ from satori.grading import AnswerForm, AnswerKind, grade
 from satori.problems.arithmetic import Split
 from satori.problems.gym_stream import reference_steps
 from satori.problems.questions import SeenQuestions, normalized, question_key, split_of_question
+from satori.problems.recipe_problems import ProblemSettings, problem_stream
 from satori.problems.row_streams import SourceError, shuffled
 from satori.problems.source_settings import PRESETS, ProblemSource
 from satori.problems.sources import interleaved, open_source
@@ -308,6 +309,24 @@ def test_the_same_ids_in_two_sources_are_two_problems(tmp_path):
     problems = [p for path in (first, second) for p in open_source(ProblemSource(path=path, columns=columns))]
     assert len({p.id for p in problems}) == 2
     assert all(p.id.startswith("rows-0-") for p in problems)
+
+
+@pytest.mark.parametrize("columns", [{}, {"id": "nr"}])
+def test_two_sources_of_one_name_have_no_id_in_common(tmp_path, columns):
+    paths = [tmp_path / folder / "rows.jsonl" for folder in ("one", "other")]
+    for path in paths:
+        path.parent.mkdir()
+        jsonl(path, *({"nr": i, "question": f"{i}+1?", "answer": str(i + 1)} for i in range(9)))
+    settings = ProblemSettings(sources=tuple(ProblemSource(path=str(path), columns=columns) for path in paths))
+    problems = list(problem_stream(settings, Split.TRAIN, 0))
+    assert len({p.id for p in problems}) == len(problems) == 2 * len({p.question for p in problems})
+    assert {p.id.partition("rows-")[0] for p in problems} == {"", "2:"}
+
+
+def test_an_id_that_all_rows_have_still_tells_them_apart(tmp_path):
+    rows = ({"nr": 7, "question": f"{i}+1?", "answer": str(i + 1)} for i in range(20_000))
+    problems, _ = read(tmp_path, *rows, columns={"id": "nr"})
+    assert len({p.id for p in problems}) == len(problems)
 
 
 def test_a_broken_parquet_file_is_named(tmp_path):

@@ -302,6 +302,23 @@ def test_a_place_that_an_agent_would_not_use_is_refused(tmp_path, agent, place):
         load_recipe(str(path))
 
 
+@pytest.mark.parametrize("place", ["", "kind: server, server: {url: 'http://h/v1', model: m},"])
+def test_a_prompt_form_that_a_reward_model_would_not_use_is_refused(tmp_path, place):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"synthesis: {{reward_model: {{{place} prompt: orm}}}}")
+    with pytest.raises(RecipeError, match=r"only kind classifier has a prompt here; a server's is server\.prompt"):
+        load_recipe(str(path))
+
+
+@pytest.mark.parametrize("field", ["api: completion-ids", "extensions: false", "logprobs: true"])
+def test_what_an_agent_has_no_use_for_is_refused(tmp_path, field):
+    """Agents are asked through the chat API."""
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"synthesis: {{critic: {{kind: chat, server: {{url: 'http://h/v1', model: m, {field}}}}}}}")
+    with pytest.raises(RecipeError, match=rf"synthesis\.critic\.server\.{field.split(':')[0]}"):
+        load_recipe(str(path))
+
+
 def test_an_address_in_the_place_of_a_server_is_not_repeated(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text("synthesis: {critic: {kind: chat, server: 'http://bob:SECRET@host/v1'}}")

@@ -12,6 +12,7 @@ from satori.run_folder import (
     append_jsonl,
     differences,
     fingerprint,
+    forget_after,
     read_jsonl,
     write_jsonl,
     write_text,
@@ -108,6 +109,17 @@ def test_append_adds_records_at_the_end(tmp_path):
 
 
 # --- fingerprints ---
+
+
+def test_a_line_cut_short_is_forgotten_and_a_broken_one_within_is_named(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"ste')
+    forget_after(path, 2)
+    assert path.read_text() == '{"step": 1}\n'
+    path.write_text('{"step": 1}\n{"ste\n{"step": 2}\n')
+    with pytest.raises(ArtifactError, match="line 2"):
+        forget_after(path, 2)
+    assert len(path.read_text().splitlines()) == 3
 
 
 def test_a_fingerprint_does_not_depend_on_the_order_of_keys():

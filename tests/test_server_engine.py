@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from scripted_server import HANG_UP, Say, ScriptedServer, always, chat_answer, in_turn, text_answer
 
 from satori.coat import PROMPT_INSTRUCTION, encode_prompt, prompt_messages, render_prompt
-from satori.engines.base import Sampling, generate_all
-from satori.engines.server import ApiForm, InexactCompletion, Server, ServerEngine, ServerSettings
+from satori.engines.base import EngineError, Sampling, generate_all
+from satori.engines.server import ApiForm, InexactCompletion, Server, ServerEngine, ServerEngineSettings
 from satori.engines.server_errors import Cause, ServerError, seconds_to_wait
 from satori.engines.server_replies import read_reply
 from satori.sampling import decode_response
@@ -49,7 +49,7 @@ def _no_key(monkeypatch):
 
 def settings(port, **changed):
     quick = {"first_wait": 0.01, "attempts": 4, "model": "m", "timeout": 10, "connect_timeout": 2}
-    return ServerSettings(url=f"http://127.0.0.1:{port}", **{**quick, **changed})
+    return ServerEngineSettings(url=f"http://127.0.0.1:{port}", **{**quick, **changed})
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_chat_refuses_a_started_response(serve, tokenizer, tail):
     server = serve(always(chat_answer()))
     engine = ServerEngine(settings(server.port, api="chat"), tokenizer)
     started = encode_prompt(tokenizer, "What is 1+1?", prefix=tail)
-    with pytest.raises(ValueError, match=r"prompt 1 is not one user turn.*completion-ids"):
+    with pytest.raises(EngineError, match=r"prompt 1 is not one user turn.*completion-ids"):
         generate_all(engine, [encode_prompt(tokenizer, "1"), started], GREEDY, seed=0)
     assert not server.requests
 
@@ -602,7 +602,7 @@ def test_a_key_that_cannot_be_sent(serve, tokenizer, prompts, monkeypatch, key):
     ],
 )
 def test_addresses(url, becomes):
-    assert ServerSettings(url=url, model="m").url == becomes
+    assert ServerEngineSettings(url=url, model="m").url == becomes
 
 
 @pytest.mark.parametrize(
@@ -610,7 +610,7 @@ def test_addresses(url, becomes):
 )
 def test_bad_addresses(url):
     with pytest.raises(ValidationError, match="url") as caught:
-        ServerSettings(url=url, model="m")
+        ServerEngineSettings(url=url, model="m")
     assert KEY not in str(caught.value)
 
 
@@ -758,9 +758,9 @@ def test_half_a_character_in_an_answer(serve, tokenizer, prompts):
 
 
 def test_the_settings_explain_themselves():
-    assert all(field.description for field in ServerSettings.model_fields.values())
+    assert all(field.description for field in ServerEngineSettings.model_fields.values())
     for form in ApiForm:
-        assert f"`{form}`" in ServerSettings.model_fields["api"].description
+        assert f"`{form}`" in ServerEngineSettings.model_fields["api"].description
 
 
 # --- a response as it comes ---
@@ -862,7 +862,7 @@ def test_a_prompt_that_is_refused_for_what_it_says_costs_the_others_nothing(serv
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", f"other://bob:{KEY}@host", f"bob:{KEY}"])
 def test_a_proxy_that_cannot_be_used_is_named(tokenizer, monkeypatch, proxy):
     monkeypatch.setenv("ALL_PROXY", proxy)
-    engine = ServerEngine(ServerSettings(url="http://server.invalid", model="m"), tokenizer)
+    engine = ServerEngine(ServerEngineSettings(url="http://server.invalid", model="m"), tokenizer)
     with pytest.raises(ServerError, match="ALL_PROXY") as caught:
         list(engine.generate([[5]], GREEDY, seed=0))
     assert KEY not in str(caught.value)
@@ -870,7 +870,7 @@ def test_a_proxy_that_cannot_be_used_is_named(tokenizer, monkeypatch, proxy):
 
 def test_an_address_without_a_scheme_is_not_repeated():
     with pytest.raises(ValidationError) as caught:
-        ServerSettings(url=f"{KEY}@host/v1", model="m")
+        ServerEngineSettings(url=f"{KEY}@host/v1", model="m")
     assert KEY not in caught.value.errors()[0]["msg"]
 
 
@@ -882,3 +882,47 @@ def test_a_stream_that_is_closed_lets_go_of_the_server(serve, tokenizer):
     pieces = engine.stream(encode_prompt(tokenizer, "1"), GREEDY, 0)
     assert next(pieces).text == "a"
     pieces.close()
+
+
+# --- what is one prompt's own failure ---
+
+
+def test_a_refusal_that_comes_before_the_first_answer_costs_the_others_nothing(serve, tokenizer):
+    """A content filter is quicker than a model."""
+
+    async def script(request):
+        if request.body["prompt"][0] == 1:
+            return Say(400, "content filter")
+        await asyncio.sleep(0.2)
+        return text_answer()
+
+    engine = ServerEngine(settings(serve(script).port), tokenizer)
+    with pytest.warns(UserWarning, match="prompt 1 has no answer"):
+        found = dict(engine.generate([[i] for i in range(4)], GREEDY, seed=0))
+    assert found[1] == Completion((), FinishReason.LENGTH)
+    assert len(found) == 4
+
+
+def test_a_server_that_lists_its_models_and_refuses_every_prompt_has_answered_nothing(serve, tokenizer):
+    async def script(request):
+        models = {"data": [{"id": "m", "max_model_len": 512}]}
+        return models if request.path == "/v1/models" else Say(400, "unknown field")
+
+    engine = ServerEngine(settings(serve(script).port), tokenizer)
+    assert engine.context_length() == 512
+    with pytest.raises(ServerError, match="unknown field"):
+        list(engine.generate([[1], [2]], GREEDY, seed=0))
+
+
+@pytest.mark.parametrize(("bad", "asked"), [(Say(503, "down"), 2), (Say(400, "no"), 21), (Say(402, "no credit"), 2)])
+def test_a_server_that_answers_no_more_ends_the_call(serve, tokenizer, bad, asked):
+    async def script(request):
+        return bad if request.body["prompt"][0] else text_answer()
+
+    server = serve(script)
+    engine = ServerEngine(settings(server.port, concurrency=1, attempts=1), tokenizer)
+    results = engine.generate([[i] for i in range(30)], GREEDY, seed=0)
+    assert next(results)[0] == 0
+    with pytest.raises(ServerError, match=f"HTTP {bad.status}"):
+        next(results)
+    assert asked <= len(server.requests) <= asked + 1  # one more may be on its way

@@ -491,6 +491,14 @@ def test_the_last_step_of_a_solution_cut_off_is_left_out(tokenizer):
     assert solutions == [("2+3=5.",)]
 
 
+@pytest.mark.parametrize("token", META_ACTION_TOKENS)
+def test_a_meta_action_that_the_base_model_samples_is_seen(tokenizer, token):
+    said = f"{RIGHT[0]}\n{token}{RIGHT[1]}"
+    solutions, _ = ask_sampled(tokenizer, said, lambda g: g.solve(PROBLEM, samples=1, seed=0))
+    assert solutions == [(RIGHT[0], token + RIGHT[1])]
+    assert run(ScriptedGenerator(solutions), ScriptedCritic()) == ([], {Dropped.SPELLED_ACTION: 1})
+
+
 @pytest.mark.parametrize(("steps", "prefix"), [(RIGHT[:1], "2+3=5.\n"), ((), "")])
 def test_the_generator_goes_on_on_a_new_line(tokenizer, steps, prefix):
     partial = PartialSolution(PROBLEM, steps)
@@ -535,6 +543,12 @@ def test_plain_demonstrations_are_kept_up_to_their_share_of_all_asked_for(share,
 def test_demonstrations_of_one_level_are_kept_up_to_their_share():
     mixed = records(*[Kind.CORRECTED] * 6, levels=[1, 1, 2, 1, 2, 3])
     settings = SynthesisSettings(demonstrations=10, max_level_share=0.2)
+    assert numbers(keep(mixed, Variant.COAT, settings)) == [0, 1, 2, 4, 5]
+
+
+def test_problems_without_a_level_are_not_limited():
+    mixed = records(*[Kind.CORRECTED] * 6, levels=[0, 1, 0, 1, 0, 0])
+    settings = SynthesisSettings(demonstrations=10, max_level_share=0.1)
     assert numbers(keep(mixed, Variant.COAT, settings)) == [0, 1, 2, 4, 5]
 
 

@@ -691,6 +691,38 @@ def test_a_server_in_lasting_trouble_ends_the_stage_which_goes_on_with_the_same_
     assert 0 in places
 
 
+def test_servers_that_answer_nothing_leave_no_empty_artifact_of_a_short_source(context, monkeypatch):
+    agent = elsewhere(monkeypatch, 0)
+    agent.fails = {"solve": ServerError("503: see its log.", Cause.SERVER)}
+    work = context(demonstrations=5, problems_per_chunk=4, max_chunks=3)
+    with pytest.raises(ServerError, match="12 problems in a row failed, the last one by a server error: 503: see its"):
+        synthesis_stage.run_stage(work)
+    elsewhere(monkeypatch, 0)
+    assert "5 demonstrations," in outcome(work)["said"]
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_problem_that_a_server_refuses_fails_alone_and_many_of_them_end_the_stage(context, monkeypatch, status):
+    cause = Cause.KEY if status == 403 else Cause.REFUSED
+    agent = elsewhere(monkeypatch, 0)
+    refused = []
+
+    async def solve(problem, samples, seed):
+        if len(refused) < 1 or len(agent.asked) > 9:
+            refused.append(problem.id)
+            raise ServerError("it is not allowed to ask that.", cause, status=status)
+        return await Elsewhere.solve(agent, problem, samples, seed)
+
+    agent.solve = solve
+    work = context(problems_in_flight=2, demonstrations=30)
+    with pytest.raises(ServerError, match=f"20 problems in a row failed, the last one by a {cause}: it is not allowed"):
+        synthesis_stage.run_stage(work)
+    assert len(agent.asked) == 10
+    again = elsewhere(monkeypatch, 0)
+    assert "30 demonstrations," in outcome(work)["said"]
+    assert refused[0] in again.asked
+
+
 def test_a_partial_solution_knows_what_the_review_covers():
     asked = []
     agent = Agent(solutions=[WRONG])

@@ -11,12 +11,11 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from satori.coat import META_ACTION_TOKENS
 from satori.config import Settings
 from satori.engines.base import StreamingEngine
-from satori.engines.server import ApiForm, ServerEngine, ServerSettings
+from satori.engines.server import ApiForm, ServerEngine, ServerEngineSettings
 from satori.engines.stopping import stop_ids
 from satori.engines.torch_engine import TorchEngine
 from satori.engines.vllm_engine import VllmEngine, VllmSettings
 from satori.models import TorchType, any_context_length, load_any_policy, load_any_tokenizer
-from satori.run_folder import ArtifactError
 from satori.tiny_model import build_tokenizer
 
 
@@ -55,10 +54,10 @@ class AnyModel(Settings):
             raise ValueError("a tokenizer of its own is for models on a server")
         return self
 
-    def server_settings(self) -> ServerSettings:
+    def server_settings(self) -> ServerEngineSettings:
         """How to ask the server. Raises ValueError where its address is none."""
         try:
-            return ServerSettings(
+            return ServerEngineSettings(
                 url=self.server,
                 model=self.model,
                 api=self.api,
@@ -87,12 +86,12 @@ def open_model(asked: AnyModel) -> Iterator[OpenModel]:
         return
     if asked.engine == "torch":
         model, tokenizer = load_any_policy(asked.model, asked.trust_remote_code, asked.dtype)
-        first, *others = _stop_ids(model.generation_config, tokenizer)
+        first, *others = stop_ids(model.generation_config, tokenizer)
         length = getattr(model.config, "max_position_embeddings", None)
         yield OpenModel(TorchEngine(model, first, asked.rows, others), tokenizer, length)
         return
     tokenizer = load_any_tokenizer(asked.model, asked.trust_remote_code)
-    first, *others = _stop_ids(_generation_config(asked.model), tokenizer)
+    first, *others = stop_ids(_generation_config(asked.model), tokenizer)
     dtype = asked.vllm.dtype if asked.dtype == "auto" else asked.dtype
     settings = asked.vllm.model_copy(update={"dtype": dtype, "max_num_seqs": asked.rows})
     length = settings.max_model_len or any_context_length(asked.model, asked.trust_remote_code)
@@ -107,17 +106,9 @@ def _on_server(asked: AnyModel) -> OpenModel:
     else:
         tokenizer = build_tokenizer()
         tokenizer.add_tokens(list(META_ACTION_TOKENS))
-    _, *others = _stop_ids(_generation_config(named) if named else None, tokenizer)
+    _, *others = stop_ids(_generation_config(named) if named else None, tokenizer)
     engine = ServerEngine(asked.server_settings(), tokenizer, others)
     return OpenModel(engine, tokenizer, engine.context_length())
-
-
-def _stop_ids(config: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """What ends a response. Raises ArtifactError where nothing does."""
-    try:
-        return stop_ids(config, tokenizer)
-    except ValueError as error:
-        raise ArtifactError(f"{error}: set eos_token in its tokenizer_config.json") from error
 
 
 def _generation_config(name: str) -> GenerationConfig | None:

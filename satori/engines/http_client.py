@@ -215,7 +215,7 @@ class HttpClient:
             raise await self._error(call, self._of_transport(error, self.settings.timeout)) from None
 
     async def _error(self, call: Call[T], trouble: Trouble, attempts: int = 1) -> ServerError:
-        return final_error(trouble, await self._asked(call, trouble), attempts, self.traffic.answered > 0)
+        return final_error(trouble, await self._asked(call, trouble), attempts)
 
     def _of_transport(self, error: httpx2.TransportError, seconds: float) -> Trouble:
         """What became of a request that brought no answer within so many seconds."""

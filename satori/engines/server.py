@@ -30,12 +30,16 @@ from satori.coat import PROMPT_INSTRUCTION, encode_prompt
 from satori.config import derive_seed
 from satori.engines.base import EngineError, Piece, Sampling
 from satori.engines.http_client import Call, ConnectionSettings, Traffic, answers, streamed
-from satori.engines.server_errors import Cause, ServerError
+from satori.engines.server_errors import PASSING, Cause, ServerError
 from satori.engines.server_replies import Reply, read_models, read_piece, read_reply
 from satori.types import Completion, FinishReason
 
 Conversation = Sequence[Mapping[str, str]]
 """Messages with role and content, as :func:`satori.coat.prompt_messages` makes them."""
+
+_HOPELESS = 20
+"""Prompts that a server may refuse in a row, or as many as are in flight if that is more, before the key or the form of
+the requests is held to be wrong."""
 
 
 class ApiForm(StrEnum):
@@ -51,6 +55,13 @@ class ServerSettings(ConnectionSettings):
 
     model: str = Field(min_length=1)
     """The model's name on the server."""
+    extra_fields: dict[str, Any] = Field(default={})
+    """Fields added to every request, over those that would be sent; null leaves a field out."""
+
+
+class ServerEngineSettings(ServerSettings):
+    """A model on a server as an engine."""
+
     api: ApiForm = ApiForm.COMPLETION_IDS
     """`completion-ids` (vLLM, SGLang, llama.cpp), `completion-text`, or `chat` where a server has nothing else."""
     extensions: bool = True
@@ -59,8 +70,6 @@ class ServerSettings(ConnectionSettings):
     logprobs: bool = True
     """Ask for the log-probabilities of the sampled tokens; training needs them, evaluation does not. Only sent together
     with extensions: without the ids they belong to they say nothing."""
-    extra_fields: dict[str, Any] = Field(default={})
-    """Fields added to every request, over those that would be sent; null leaves a field out."""
 
 
 class InexactCompletion(Completion):
@@ -142,8 +151,10 @@ class ServerEngine(Server):
     prompts, settings and seed give the same completions.
     """
 
+    settings: ServerEngineSettings
+
     def __init__(
-        self, settings: ServerSettings, tokenizer: PreTrainedTokenizerBase, also_stop: Sequence[int] = ()
+        self, settings: ServerEngineSettings, tokenizer: PreTrainedTokenizerBase, also_stop: Sequence[int] = ()
     ) -> None:
         super().__init__(settings)
         if not isinstance(tokenizer.eos_token_id, int):
@@ -155,22 +166,25 @@ class ServerEngine(Server):
     def generate(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int, first: int = 0
     ) -> Iterator[tuple[int, Completion]]:
-        """See :class:`satori.engines.base.Engine`. Raises ServerError, and ValueError for a prompt that is empty or, in
-        the chat form, not one user turn. A prompt that the server refuses for its own sake while it answers others gets
-        an empty unfinished completion, after all others, and a warning."""
+        """See :class:`satori.engines.base.Engine`. Raises ServerError, and EngineError for a prompt that is empty or,
+        in the chat form, not one user turn. A prompt that the server refuses for its own sake (too long, filtered)
+        while it answers others gets an empty unfinished completion, after all others, and a warning."""
         refused: dict[int, ServerError] = {}
+        in_a_row, limit = 0, max(_HOPELESS, self.settings.concurrency)
         for index, prompt in enumerate(prompts):
             if not prompt:
-                raise ValueError(f"prompt {index} is empty")
+                raise EngineError(f"prompt {index} is empty")
         with closing(answers(self.settings, self.traffic, self._calls(prompts, sampling, seed, first))) as replies:
             for index, reply in replies:
                 if not isinstance(reply, ServerError):
+                    in_a_row = 0
                     yield index, self._completion(prompts[index], reply)
-                elif reply.is_the_requests_own:
-                    refused[index] = reply
-                else:
+                    continue
+                in_a_row += reply.cause is not Cause.CONTEXT
+                if reply.concerns_all or reply.cause in PASSING or in_a_row == limit:
                     raise reply
-        if refused and not self.traffic.answered:
+                refused[index] = reply
+        if refused and not self.traffic.endings:  # a list of models is no answer
             raise next(iter(refused.values()))
         for index, error in refused.items():
             warnings.warn(f"prompt {index} has no answer: {error}", stacklevel=2)
@@ -259,16 +273,16 @@ class UserTurn:
         example = PROMPT_INSTRUCTION + "0"
         self.before, found, self.after = decode(tokenizer, encode_prompt(tokenizer, "0")).partition(example)
         if not found:
-            raise ValueError(
+            raise EngineError(
                 "this tokenizer changes the text of its prompts: set api to completion-ids or completion-text"
             )
 
     def content(self, prompt: Sequence[int], index: int) -> str:
-        """The user turn of a prompt's ids. Raises ValueError where the prompt is something else."""
+        """The user turn of a prompt's ids. Raises EngineError where the prompt is something else."""
         text = decode(self.tokenizer, prompt)
         inside = text.removeprefix(self.before).removesuffix(self.after)
         if len(inside) != len(text) - len(self.before) - len(self.after):
-            raise ValueError(
+            raise EngineError(
                 f"prompt {index} is not one user turn that is waiting for its answer; the chat API takes nothing else "
                 "(restarts go on within an answer): set api to completion-ids or completion-text. "
                 f"It ends {text[-60:]!r}"

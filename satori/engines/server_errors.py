@@ -39,23 +39,26 @@ PASSING = frozenset({Cause.RATE_LIMIT, Cause.SERVER, Cause.TIMEOUT, Cause.CUT, C
 
 _OF_ALL_REQUESTS = frozenset({Cause.UNREACHABLE, Cause.KEY, Cause.NOT_FOUND, Cause.REFUSED})
 
+_FILTERED = frozenset({400, 403, 413, 422})
+"""Statuses by which servers refuse a wrong form or key, and also a request for what it says, as content filters do."""
+
 
 class ServerError(RuntimeError):
     """A request that a model server did not answer, after every attempt that was worth making.
 
-    ``concerns_all``: every other request would meet the same, since the address, the key, the model or the form is
-    wrong; if not said, what the cause suggests.
+    ``status`` is that of the server's answer, if there was one.
     """
 
-    def __init__(self, message: str, cause: Cause, concerns_all: bool | None = None) -> None:
+    def __init__(self, message: str, cause: Cause, status: int | None = None) -> None:
         super().__init__(message)
         self.cause = cause
-        self.concerns_all = cause in _OF_ALL_REQUESTS if concerns_all is None else concerns_all
+        self.status = status
 
     @property
-    def is_the_requests_own(self) -> bool:
-        """Whether the same request would fail again and others would not: too long, or refused for what it says."""
-        return not self.concerns_all and self.cause not in PASSING
+    def concerns_all(self) -> bool:
+        """Whether every other request is sure to meet the same, since the address, the key, the model or the form is
+        wrong. With a status of content filters one cannot know: where many requests in a row meet it, it does."""
+        return self.cause in _OF_ALL_REQUESTS and self.status not in _FILTERED
 
 
 @dataclass(frozen=True)
@@ -97,14 +100,12 @@ def classify(status: int, body: bytes) -> Cause:
     return Cause.REFUSED
 
 
-def final_error(trouble: Trouble, asked: Asked, attempts: int, answered: bool = False) -> ServerError:
-    """The error of a request that is given up. Where the server has ``answered`` others, it refused this one for what
-    it says, as content filters do."""
+def final_error(trouble: Trouble, asked: Asked, attempts: int) -> ServerError:
+    """The error of a request that is given up."""
     what = _EXPLAIN[trouble.cause](trouble, asked)
     tried = f" {attempts} attempts failed." if attempts > 1 else ""
     said = f" It said: {trouble.said}" if trouble.said and trouble.status is not None else ""
-    filtered = answered and (trouble.cause is Cause.REFUSED or trouble.status == 403)
-    return ServerError(what + tried + said, trouble.cause, False if filtered else None)
+    return ServerError(what + tried + said, trouble.cause, trouble.status)
 
 
 def _rate_limited(trouble: Trouble, asked: Asked) -> str:
@@ -166,6 +167,8 @@ def _context_too_long(trouble: Trouble, asked: Asked) -> str:
 def _refused(trouble: Trouble, asked: Asked) -> str:
     if trouble.status is not None and 300 <= trouble.status < 400:
         return f"{asked.url} sends on to another address (HTTP {trouble.status}): set url to that one."
+    if trouble.status == 402:
+        return f"{asked.url} asks for payment (HTTP 402): see to the account that the key belongs to."
     return (
         f"{asked.url} refuses the request (HTTP {trouble.status}). Where it does not know a field, set extensions "
         "to false or leave the field out with extra_fields; where it takes no token ids, set api to completion-text or "

@@ -126,8 +126,10 @@ def _remember(asked: Evaluation, out: Path) -> None:
 
 def score(responses: Sequence[EvaluatedResponse], name: str, dtype: TorchType = "auto") -> list[EvaluatedResponse]:
     """The responses with the logits of a reward model, which reads their text in its own tokens. Raises ArtifactError
-    where ``name`` is no reward model."""
+    where ``name`` is no reward model, or its tokenizer has no end token."""
     model, tokenizer = load_any_reward_model(name, dtype)
+    if not isinstance(tokenizer.eos_token_id, int):
+        raise ArtifactError(f"{name}: its tokenizer names no end token: set eos_token in its tokenizer_config.json")
     end = [tokenizer.eos_token_id]
     sequences = [
         (

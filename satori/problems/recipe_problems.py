@@ -1,6 +1,8 @@
 """The problems of a run: the embedded family, or real sources mixed one to one."""
 
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 from pydantic import Field
 
@@ -22,9 +24,21 @@ class ProblemSettings(Settings):
 
 
 def problem_stream(settings: ProblemSettings, split: Split, seed: int) -> Iterator[Problem]:
-    """The problems of a split, one at a time; it ends where the sources do. Raises SourceError for a broken source."""
+    """The problems of a split, one at a time; it ends where the sources do. Raises SourceError for a broken source.
+
+    No two sources have a problem of the same id: the second one of a name puts a 2 before its own, and so on.
+    """
     if not settings.sources:
         return arithmetic.problem_stream(split, seed)
     from satori.problems.sources import interleaved, open_source  # pyarrow and data sets take a second to import
 
-    return interleaved(open_source(source, split, seed) for source in settings.sources)
+    names: Counter[str] = Counter()
+    streams = []
+    for source in settings.sources:
+        names[source.name] += 1
+        streams.append(_numbered(open_source(source, split, seed), names[source.name]))
+    return interleaved(streams)
+
+
+def _numbered(stream: Iterator[Problem], number: int) -> Iterator[Problem]:
+    return stream if number == 1 else (replace(problem, id=f"{number}:{problem.id}") for problem in stream)

@@ -124,7 +124,7 @@ class _Reader:
         own = row.value("an id", column) if column else None
         if own in (None, ""):
             return f"{self.name}-{key >> 64:016x}"
-        return f"{self.name}-{own}-{key & 0xFFFFFF:06x}"  # others may have the same
+        return f"{self.name}-{own}-{key >> 64:016x}"  # others may have the same
 
     def _answer(self, row: Row) -> str:
         column = self.source.columns.answer

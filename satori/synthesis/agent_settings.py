@@ -106,8 +106,8 @@ class RewardSettings(Settings):
             raise ValueError("kind server needs a server, and no other kind has one")
         if (self.kind is RewardKind.CLASSIFIER) != bool(self.checkpoint):
             raise ValueError("kind classifier needs a checkpoint, and no other kind has one")
-        if self.server and self.prompt is not RewardPrompt.CHAT:
-            raise ValueError("a server has a prompt form of its own: set server.prompt")
+        if self.kind is not RewardKind.CLASSIFIER and self.prompt is not RewardPrompt.CHAT:
+            raise ValueError("only kind classifier has a prompt here; a server's is server.prompt")
         return self
 
 

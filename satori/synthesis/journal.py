@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import Field
 
 from satori.authors.ft_data import ReleasedDemonstrations
-from satori.engines.server_errors import PASSING
+from satori.engines.server_errors import Cause
 from satori.run_folder import ArtifactError, append_jsonl, drop_cut_line, read_jsonl, write_jsonl
 from satori.synthesis.agent_settings import AgentSettings
 from satori.synthesis.pipeline import CandidateSettings, Demonstration, Kind, ProblemRecord
@@ -65,9 +65,9 @@ class Journal:
     def lines(self) -> Iterator[dict[str, Any]]:
         return read_jsonl(self.path) if self.path.exists() else iter(())
 
-    def forget_passing_failures(self) -> None:
-        """Forget the problems that failed for a reason that passes: they are worked on again."""
-        self._keep(lambda line: line["failed"] not in PASSING)
+    def forget_failures(self) -> None:
+        """Forget the problems that failed for a reason that may pass, all but length: they are worked on again."""
+        self._keep(lambda line: line["failed"] in (None, Cause.CONTEXT))
 
     def keep_whole_waves(self, size: int) -> int:
         """Forget the problems behind the waves that were recorded to their end; returns how many of these there are."""

@@ -115,6 +115,8 @@ class ProblemRecord:
     """Solutions and candidates by why they did not become a demonstration."""
     failed: Cause | None = None
     """Why an agent could not be asked; the problem then has no demonstrations."""
+    trouble: str = field(default="", compare=False)
+    """The same in words."""
 
 
 @dataclass(frozen=True)
@@ -140,9 +142,9 @@ async def demonstrate(problem: Problem, agents: Agents, settings: CandidateSetti
     except ServerError as error:
         if error.concerns_all:
             raise
-        return ProblemRecord(problem, failed=error.cause)
-    except PromptTooLongError:
-        return ProblemRecord(problem, failed=Cause.CONTEXT)
+        return ProblemRecord(problem, failed=error.cause, trouble=str(error))
+    except PromptTooLongError as error:
+        return ProblemRecord(problem, failed=Cause.CONTEXT, trouble=str(error))
 
 
 async def _demonstrate(problem: Problem, agents: Agents, settings: CandidateSettings, seed: int) -> ProblemRecord:

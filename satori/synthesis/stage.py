@@ -13,7 +13,7 @@ from itertools import islice
 
 from satori.authors.ft_data import ReleasedDemonstrations, read_demonstrations
 from satori.config import derive_seed
-from satori.engines.server_errors import PASSING, ServerError
+from satori.engines.server_errors import Cause, ServerError
 from satori.problems.arithmetic import Split
 from satori.run_folder import write_jsonl
 from satori.stage import StageContext
@@ -51,7 +51,7 @@ def take_released(context: StageContext, released: ReleasedDemonstrations) -> Ha
 
 async def _work(context: StageContext) -> Harvest:
     """Go on from what an interrupted run has left until there is enough, or no more problem. Raises ServerError where
-    so many problems in a row failed that a server must be in lasting trouble."""
+    so many problems in a row failed, or all there are, that a server must be in lasting trouble."""
     settings = context.recipe.synthesis
     journal = Journal(context.folder / "problems.jsonl")
     harvest = Harvest(context.recipe.variant, settings)
@@ -59,22 +59,31 @@ async def _work(context: StageContext) -> Harvest:
         for line in journal.lines():
             harvest.add(line)
         context.task.start(settings.demonstrations, done=len(harvest.kept))
-        started, in_a_row = time.monotonic(), 0
+        started, in_a_row, worked_on = time.monotonic(), 0, 0
+        limit = max(_HOPELESS, settings.problems_in_flight)
         while not harvest.enough and (group := await anext(groups, None)):
             before = len(harvest.kept)
             for place, record in group:
                 harvest.add(journal.add(place, record))
-                in_a_row = in_a_row + 1 if record.failed in PASSING else 0
-                if record.failed and in_a_row >= max(_HOPELESS, settings.problems_in_flight):
-                    raise ServerError(
-                        f"{in_a_row} problems in a row failed, the last one by a {record.failed} of an agent's server: "
-                        "see its log. The same command works on them again and goes on.",
-                        record.failed,
-                    )
+                worked_on += 1
+                in_a_row = 0 if record.failed in (None, Cause.CONTEXT) else in_a_row + 1
+                if in_a_row == limit:
+                    raise _lasting_trouble(in_a_row, record)
             context.task.advance(len(harvest.kept) - before)
             speed = agents.output_tokens() / max(time.monotonic() - started, 1e-9)
             context.task.note(f"{speed:.0f} tokens/s, {_outcome(harvest)}")
+        if in_a_row and in_a_row == worked_on and not len(journal):
+            raise _lasting_trouble(in_a_row, record)
     return harvest
+
+
+def _lasting_trouble(in_a_row: int, last: ProblemRecord) -> ServerError:
+    assert last.failed
+    return ServerError(
+        f"synthesis: {in_a_row} problems in a row failed, the last one by a {last.failed}: {last.trouble} The same "
+        "command works on them again and goes on.",
+        last.failed,
+    )
 
 
 def _records(
@@ -89,7 +98,7 @@ def _records(
         place, problem = item
         return place, await demonstrate(problem, agents, settings, context.seed)
 
-    journal.forget_passing_failures()
+    journal.forget_failures()
     if agents.batches is None:
         return flow(journal.missing(chosen), work, settings.problems_in_flight)
     done = journal.keep_whole_waves(settings.problems_per_chunk)
