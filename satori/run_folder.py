@@ -178,7 +178,10 @@ class RunFolder:
         for name in inputs:
             manifest = self.manifest(name)
             if manifest is None:
-                raise ArtifactError(f"{stage} needs the artifact {self.path(name)}, which does not exist: run it first")
+                raise ArtifactError(
+                    f"{stage} needs the artifact {self.path(name)}, which does not exist: run the command that makes "
+                    "it first (satori --help), or satori run, which makes all in order"
+                )
             prints[name] = manifest["fingerprint"]
         return prints
 

@@ -189,7 +189,7 @@ def test_another_input_is_refused_by_its_name(tmp_path):
 def test_a_missing_input_is_named_with_the_stage_that_needs_it(tmp_path):
     folder = RunFolder(tmp_path)
     finish(folder, "base")
-    with pytest.raises(ArtifactError, match=r"tune needs the artifact .*data.* run it first"):
+    with pytest.raises(ArtifactError, match=r"tune needs the artifact .*data.*: run the command that makes it first"):
         folder.input_fingerprints("tune", ["base", "data"])
 
 
