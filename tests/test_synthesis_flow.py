@@ -8,13 +8,15 @@ import shutil
 import threading
 import time
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from satori.engines.base import Sampling
+from satori.engines.base import EngineError, Sampling
+from satori.engines.opening import EngineKind
 from satori.engines.server_errors import Cause, ServerError
 from satori.problems.arithmetic import solve
 from satori.progress import Display
@@ -22,6 +24,7 @@ from satori.recipe import load_recipe
 from satori.run_folder import ArtifactError, RunFolder
 from satori.stage import StageContext
 from satori.synthesis import stage as synthesis_stage
+from satori.synthesis.agent_settings import AgentSettings
 from satori.synthesis.agents import Agents, Mistake, PartialSolution, Unusable, Verification
 from satori.synthesis.batching import Batcher, Batches, PromptTooLongError
 from satori.synthesis.flow import flow, together, waves
@@ -538,6 +541,9 @@ def test_a_broken_line_within_is_named(tmp_path):
 # --- the stage ---
 
 
+SERVED = {"url": "http://localhost:8000/v1", "model": "m"}
+
+
 @pytest.fixture
 def context(tmp_path):
     """Makes the stage's context in a run folder of its own, with the shipped base model."""
@@ -689,6 +695,32 @@ def test_a_server_in_lasting_trouble_ends_the_stage_which_goes_on_with_the_same_
     places = [record["place"] for record in records(found["problems.jsonl"])]
     assert sorted(places) == sorted(set(places))
     assert 0 in places
+
+
+def test_two_models_in_this_process_are_more_than_vllm_runs(context):
+    work = context(**{"critic.kind": "chat", "critic.checkpoint": "some/model"})
+    engine = work.recipe.engine.model_copy(update={"kind": EngineKind.VLLM})
+    two = replace(work, recipe=work.recipe.model_copy(update={"engine": engine}))
+    with pytest.raises(EngineError, match="generator and critic are two models here, and vLLM runs one"):
+        synthesis_stage.run_stage(two)
+
+
+@pytest.mark.parametrize(
+    ("agents", "here"),
+    [
+        ({}, {""}),
+        ({"critic": {"kind": "chat"}}, {""}),
+        ({"critic": {"kind": "chat", "checkpoint": "other"}}, {"", "other"}),
+        ({"critic": {"kind": "chat", "server": SERVED}}, {""}),
+        ({"generator": {"kind": "chat", "server": SERVED}}, set()),
+        (
+            {"generator": {"kind": "chat", "checkpoint": "one"}, "critic": {"kind": "chat", "checkpoint": "one"}},
+            {"one"},
+        ),
+    ],
+)
+def test_which_models_an_engine_runs_for_the_agents(agents, here):
+    assert AgentSettings(**agents).models_here() == here
 
 
 def test_servers_that_answer_nothing_leave_no_empty_artifact_of_a_short_source(context, monkeypatch):

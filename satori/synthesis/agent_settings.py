@@ -124,6 +124,13 @@ class AgentSettings(Settings):
         """The six prompts. Raises TemplateError."""
         return load_templates(Path(self.prompts) if self.prompts else None)
 
+    def models_here(self) -> set[str]:
+        """The checkpoints of generator and critic that the recipe's engine runs; the empty name is the base model."""
+        generator, critic = self.generator, self.critic
+        here = {generator.checkpoint} if generator.server is None else set()
+        chats_here = critic.kind is CriticKind.CHAT and critic.server is None
+        return here | {critic.checkpoint} if chats_here else here
+
     def prompt_digests(self) -> dict[str, str]:
         """A digest of each prompt where an agent is a chat model, which is asked with them; else nothing."""
         if self.generator.kind is not GeneratorKind.CHAT and self.critic.kind is not CriticKind.CHAT:

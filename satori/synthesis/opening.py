@@ -7,9 +7,9 @@ from transformers import PreTrainedTokenizerBase
 
 from satori.config import derive_seed
 from satori.engines.any_model import AnyModel, open_model
-from satori.engines.base import Engine, Sampling
+from satori.engines.base import Engine, EngineError, Sampling
 from satori.engines.http_client import ConnectionSettings, HttpClient, Traffic
-from satori.engines.opening import context_limit
+from satori.engines.opening import EngineKind, context_limit
 from satori.models import load_any_reward_model, load_any_tokenizer, load_policy, load_tokenizer
 from satori.run_folder import ArtifactError
 from satori.stage import StageContext
@@ -26,6 +26,11 @@ from satori.synthesis.llm.reward import ClassifierReward, ServerReward
 @asynccontextmanager
 async def open_agents(context: StageContext) -> AsyncIterator[Agents]:
     """The agents. Raises ArtifactError, EngineError or ServerError where one cannot work."""
+    if len(context.recipe.synthesis.models_here()) > 1 and context.recipe.engine.kind is EngineKind.VLLM:
+        raise EngineError(
+            "synthesis: generator and critic are two models here, and vLLM runs one in a process: put one on a server "
+            "(synthesis.critic.server), or give --engine torch"
+        )
     async with AsyncExitStack() as stack:
         batches = Batches(derive_seed(context.seed, "batches"))
         opening = _Opening(context, stack, batches)
