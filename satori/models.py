@@ -11,6 +11,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -121,14 +122,20 @@ def load_any_reward_model(name: str, dtype: TorchType = "auto") -> tuple[PreTrai
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
-    """Write a checkpoint that transformers, TRL and vLLM load by its path, adapters merged. Of several ranks the first
-    writes it."""
+    """Write a checkpoint that transformers, TRL and vLLM load by its path, adapters merged, in the type it was loaded
+    in (accelerate shards in float32). Of several ranks the first writes it."""
     check_padding(tokenizer)
-    state = None if is_whole(model) else full_state(model)
+    state = None if is_whole(model) else _in_type_of(model.config, full_state(model))
     if ranks.is_first():
         model.save_pretrained(path, state_dict=state)
         tokenizer.save_pretrained(path)
     ranks.meet(f"saving {path.name}")
+
+
+def _in_type_of(config: PreTrainedConfig, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    named = str(config.dtype).removeprefix("torch.")  # saving a model turns its config's type into a name
+    kind = getattr(torch, named) if config.dtype else None
+    return {name: tensor.to(kind) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
 
 
 def device() -> torch.device:

@@ -19,6 +19,7 @@ from pydantic import Field
 from transformers import PreTrainedModel
 from trl import RewardConfig, RewardTrainer
 
+from satori import ranks
 from satori.config import derive_seed
 from satori.lora import add_adapters
 from satori.models import load_any_reward_model, load_reward_model, load_tokenizer, save
@@ -100,7 +101,7 @@ def train(context: StageContext) -> str:
     for split in (Split.VALIDATION, Split.TEST):
         held_out(context, split)  # now rather than after hours
     pairs_file = context.folder / "pairs.jsonl"
-    if not pairs_file.exists():
+    if not ranks.first_does(pairs_file.exists):
         write_jsonl(pairs_file, sample_pairs(context))
     rows: list[dict[str, Any]] = [
         {

@@ -10,6 +10,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -152,19 +153,22 @@ def unmasked(model: PreTrainedModel) -> Iterator[None]:
 
 
 class SeededLengthSampler(LengthGroupedSampler):
-    """Examples of similar length together, in an order that is the seed's and the epoch's: the same on any number of
-    ranks, and when an interrupted training goes on."""
+    """Examples of similar length together, in whole batches and in an order that is the seed's and the epoch's: the
+    same on any number of ranks, and when an interrupted training goes on."""
 
     def __init__(self, batch_size: int, lengths: Sequence[int], seed: int) -> None:
         super().__init__(batch_size, lengths=list(lengths))
         self.seed, self.epoch = seed, 0
+
+    def __len__(self) -> int:
+        return len(self.lengths) // self.batch_size * self.batch_size
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
         self.generator = torch.Generator().manual_seed(derive_seed(self.seed, f"epoch {self.epoch}"))
-        return super().__iter__()
+        return islice(super().__iter__(), len(self))
 
 
 class OwnTrainer(Trainer):
@@ -179,6 +183,8 @@ class OwnTrainer(Trainer):
     def __init__(self, settings: OptimizerSettings, lengths: Sequence[int], **arguments: Any) -> None:
         self.settings, self.lengths = settings, list(lengths)
         self._batch: list[Any] = []
+        if arguments["args"].n_gpu > 1:  # one process without a launcher: the trainer would use them all by itself
+            arguments["args"]._n_gpu = 1
         super().__init__(**arguments)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SeededLengthSampler:
@@ -277,6 +283,11 @@ class ReportCallback(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.task.advance()
 
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        control.should_log = True  # checkpoints are written then: no loss is averaged over what a resumed run lacks
+
     def on_log(
         self,
         args: TrainingArguments,
@@ -285,9 +296,9 @@ class ReportCallback(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        if "train_runtime" in (logs or {}):  # the end: means over what this call did, and not the training
+            return
         numbers = {k: v for k, v in (logs or {}).items() if isinstance(v, int | float)}
-        if ranks.count() > 1:
-            numbers.pop("train_loss", None)  # this rank's own
         record = {"step": state.global_step, **numbers}
         append_jsonl(self.metrics, record)
         self.trackers.log(record)

@@ -60,6 +60,13 @@ def make_learner(make_policy, make_critic):
 # --- adapters beside a model ---
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_adapters_drop_out_where_the_model_does(make_policy, training):
+    """Not in reinforcement learning: its ratios compare two passes of one network."""
+    model = add_adapters(make_policy().train(training), LORA.model_copy(update={"dropout": 0.5}), 0)
+    assert {module.training for module in model.modules()} == {training}
+
+
 def test_rank_0_leaves_a_model_as_it_is(make_policy):
     model = make_policy()
     names = [name for name, _ in model.named_parameters()]

@@ -2,16 +2,20 @@
 
 import random
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
-from satori import reward_model, sampling
-from satori.coat import encode_prompt
+from satori import distillation, reward_model, sampling
+from satori.coat import META_ACTION_TOKENS, encode_prompt
 from satori.distillation import describe, hardest, one_correct
 from satori.engines.base import Sampling
 from satori.engines.scripted import ScriptedEngine
 from satori.grading import grade
+from satori.models import load_tokenizer
+from satori.pretraining import SHIPPED_BASE
 from satori.reward_model import PreferencePair, make_pairs, rm_at_k
+from satori.run_folder import ArtifactError, write_jsonl
 from satori.sampling import Response, decode_response, sample_records, sample_responses
 from satori.types import Completion, FinishReason, Problem
 
@@ -276,3 +280,15 @@ def test_a_decoded_response_keeps_meta_actions_and_loses_the_end_token(tokenizer
     ids = (*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id)
     assert decode_response(tokenizer, Completion(ids, FinishReason.STOP)) == text
     assert decode_response(tokenizer, Completion(ids[:-2], FinishReason.LENGTH)) == text[:-1]
+
+
+def test_a_base_model_does_not_learn_from_another_ones_tokens(tmp_path):
+    """A policy of other people's, say, that has the same tokens in another order."""
+    tokenizer = load_tokenizer(SHIPPED_BASE)
+    tokenizer.add_special_tokens({"additional_special_tokens": META_ACTION_TOKENS[::-1]})
+    tokenizer.save_pretrained(tmp_path / "rl_1")
+    write_jsonl(tmp_path / "trajectories.jsonl", [{"prompt_ids": [5], "token_ids": [6, 7]}])
+    folders = {"base": SHIPPED_BASE, "rl_1": tmp_path / "rl_1"}
+    context = SimpleNamespace(folder=tmp_path, recipe=SimpleNamespace(distill=None), artifact=folders.get)
+    with pytest.raises(ArtifactError, match=r"rl_1 and the base model .* different vocabularies.*model\.name"):
+        distillation.run_stage(context)

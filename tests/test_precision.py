@@ -1,10 +1,13 @@
+import copy
 import warnings
 from collections.abc import Iterator
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
-from satori import precision
+from satori import models, precision
 
 
 @pytest.fixture(autouse=True)
@@ -37,3 +40,13 @@ def test_nothing_is_said_where_bfloat16_is_native_or_not_used(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert precision.in_bfloat16(asked) == (asked == "bfloat16")
+
+
+def test_what_was_sharded_in_float32_is_saved_in_the_type_it_was_loaded_in(embedded, tmp_path, monkeypatch):
+    """Accelerate's FSDP2 trains float32 copies of bfloat16 weights."""
+    tokenizer = embedded[0]
+    copy.deepcopy(embedded[1]).save_pretrained(tmp_path / "whole")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "whole", dtype=torch.bfloat16)
+    monkeypatch.setattr(models, "is_whole", lambda model: False)
+    models.save(model.float(), tokenizer, tmp_path / "saved")
+    assert {tensor.dtype for tensor in load_file(tmp_path / "saved/model.safetensors").values()} == {torch.bfloat16}

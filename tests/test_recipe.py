@@ -310,6 +310,17 @@ def test_a_prompt_form_that_a_reward_model_would_not_use_is_refused(tmp_path, pl
         load_recipe(str(path))
 
 
+@pytest.mark.parametrize("sizes", [(1, 96), (5, 96)])
+@pytest.mark.parametrize("estimator", ["grpo", "rloo"])
+def test_groups_of_one_are_refused(estimator, sizes):
+    """Nothing to compare a sample with: all its advantages would be 0."""
+    overrides = [("rl.estimator", estimator), ("rl.samples_per_prompt", str(sizes[0])), ("rl.rollouts_per_step", "96")]
+    with pytest.raises(RecipeError, match=f"rl: .*samples_per_prompt is {sizes[0]} and rollouts_per_step 96") as caught:
+        load_recipe("tiny", [*overrides, ("rl_2.samples_per_prompt", "8")])
+    assert "rl_2" not in str(caught.value)
+    assert load_recipe("tiny", [("rl.estimator", estimator), ("rl.samples_per_prompt", "8")]).rl.estimator == estimator
+
+
 @pytest.mark.parametrize("field", ["api: completion-ids", "extensions: false", "logprobs: true"])
 def test_what_an_agent_has_no_use_for_is_refused(tmp_path, field):
     """Agents are asked through the chat API."""

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
 
 from satori import reward_model
 from satori.models import save
@@ -14,6 +16,11 @@ from satori.progress import Display
 from satori.reward_model import RewardModelSettings
 from satori.run_folder import ArtifactError
 from satori.training import OptimizerSettings, OwnTrainer, SeededLengthSampler, checkpoints, fine_tune, unmasked
+
+
+class OwnSFT(OwnTrainer, SFTTrainer):
+    pass
+
 
 SEQUENCES = [((5, 6), (7, 8, 1)), ((9,), (3, 1)), ((4, 4), (2, 1)), ((8,), (8, 8, 1))] * 2
 
@@ -34,7 +41,7 @@ def test_it_learns_in_either_precision_and_keeps_its_weights_in_float32(embedded
     assert after.dtype == torch.float32
     assert float((after - before).abs().mean()) > 1e-4
     losses = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert losses[-1]["train_loss"] > 0
+    assert losses[-1]["loss"] > 0
 
 
 def test_a_checkpoint_whose_state_was_cut_short_is_passed_over(tmp_path):
@@ -98,6 +105,33 @@ def test_the_order_of_examples_is_the_seeds_and_the_epochs_alone():
     assert order_of(lengths, seed=1) != first
 
 
+def test_an_epoch_is_whole_batches_of_other_examples_each_time():
+    """On any number of ranks, and however a batch is split: a trainer makes a short batch of what is left over."""
+    first, other = order_of([5] * 11), order_of([5] * 11, epoch=1)
+    assert len(first) == len(set(first)) == len(other) == 8
+    assert set(first) != set(other)
+
+
+def test_what_is_left_over_makes_no_step(embedded, tmp_path):
+    tune(copy.deepcopy(embedded[1]), embedded[0], tmp_path, epochs=2, max_length=4)  # six examples, batches of four
+    assert steps_logged(tmp_path) == [1, 2]
+
+
+def steps_logged(folder):
+    return [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_one_process_takes_one_gpu(embedded, tmp_path):
+    """Others are for a launcher's processes: the trainer would multiply the batch by their number."""
+    arguments = SFTConfig(output_dir=str(tmp_path), use_cpu=True, report_to=[])
+    arguments._n_gpu = 2
+    rows = Dataset.from_list([{"input_ids": [5, 6], "labels": [5, 6]}])
+    settings = OptimizerSettings(learning_rate=1e-2)
+    model, tokenizer = copy.deepcopy(embedded[1]), embedded[0]
+    OwnSFT(settings, [2], model=model, args=arguments, train_dataset=rows, processing_class=tokenizer)
+    assert arguments.n_gpu == 1
+
+
 def test_another_epoch_has_another_order(embedded, tmp_path, monkeypatch):
     """Also through the trainer's data loader."""
     orders, order = [], SeededLengthSampler.__iter__
@@ -122,7 +156,13 @@ def test_it_goes_on_exactly_from_a_checkpoint(embedded, tmp_path):
     assert not list(tmp_path.glob("part/checkpoints/checkpoint-4/*.pt")), "safetensors only"
     shutil.rmtree(tmp_path / "part/checkpoints/checkpoint-6")
     torch.rand(5)
-    assert torch.equal(tune(copy.deepcopy(embedded[1]), embedded[0], tmp_path / "part", epochs=3), expected)
+    for _ in range(2):  # the second time there is nothing left to do
+        assert torch.equal(tune(copy.deepcopy(embedded[1]), embedded[0], tmp_path / "part", epochs=3), expected)
+        whole, part = (
+            [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+            for name in ("whole", "part")
+        )
+        assert [(row["step"], row["loss"]) for row in part] == [(row["step"], row["loss"]) for row in whole]
 
 
 def test_a_gradient_that_is_no_number_stops_it_and_keeps_the_batch(embedded, tmp_path):

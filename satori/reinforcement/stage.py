@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch.distributed.checkpoint.api import CheckpointException
 from transformers import PreTrainedTokenizerBase
 
@@ -78,6 +78,16 @@ class RLSettings(PPOSettings):
     checkpoint_every: int = Field(default=10, gt=0)
     logged_rollouts: int = Field(default=8, ge=0)
     """Sampled trajectories written to samples.jsonl, and sent to the trackers, each step."""
+
+    @model_validator(mode="after")
+    def _check_groups(self) -> Self:
+        samples = self.samples_per_prompt
+        if self.estimator != "gae" and (samples < 2 or self.rollouts_per_step % samples):
+            raise ValueError(
+                f"estimator {self.estimator} compares the samples of an initial state: samples_per_prompt is {samples} "
+                f"and rollouts_per_step {self.rollouts_per_step}, expected at least 2 and a multiple of it"
+            )
+        return self
 
 
 def training_problems(context: StageContext) -> list[Problem]:
