@@ -154,6 +154,13 @@ def meta_action_ids(tokenizer: PreTrainedTokenizerBase) -> dict[MetaAction, int]
     return ids
 
 
+def add_meta_action_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Add to a tokenizer the meta-actions that it does not have; returns those."""
+    missing = [token for token in META_ACTION_TOKENS if token not in tokenizer.get_vocab()]
+    tokenizer.add_special_tokens({"additional_special_tokens": missing}, replace_extra_special_tokens=False)
+    return missing
+
+
 def add_meta_actions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Add the meta-actions to a tokenizer and a model in place (paper D.2); returns the ids of the new tokens.
 
@@ -164,8 +171,7 @@ def add_meta_actions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
     (Qwen2.5's own would slip one in).
     """
     old_size = len(tokenizer)
-    missing = [token for token in META_ACTION_TOKENS if token not in tokenizer.get_vocab()]
-    tokenizer.add_special_tokens({"additional_special_tokens": missing}, replace_extra_special_tokens=False)
+    missing = add_meta_action_tokens(tokenizer)
     tokenizer.chat_template = CHATML_TEMPLATE
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:  # type: ignore[index]
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)

@@ -9,12 +9,13 @@ import heapq
 import random
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from satori import ranks
-from satori.coat import add_meta_actions
+from satori.coat import add_meta_action_tokens, add_meta_actions
 from satori.config import derive_seed
 from satori.models import load_policy, load_tokenizer, save
 from satori.problems.arithmetic import Split
@@ -40,7 +41,8 @@ class DistillSettings(OptimizerSettings):
 
 
 def run_stage(context: StageContext) -> str:
-    settings = context.recipe.distill
+    settings, base = context.recipe.distill, context.artifact("base")
+    check_vocabulary(base, context.artifact("rl_1"))
     path = context.folder / "trajectories.jsonl"
     if not ranks.first_does(path.exists):
         problems = list(islice(context.problems(Split.TRAIN, derive_seed(context.seed, "problems")), settings.problems))
@@ -51,15 +53,8 @@ def run_stage(context: StageContext) -> str:
 
         records = context.sample_records("rl_1", problems, settings, context.seed, solved)
         write_jsonl(path, hardest(records, settings.keep))
-    base = context.artifact("base")
     model, tokenizer = load_policy(base), load_tokenizer(base)
     new_tokens = add_meta_actions(model, tokenizer)
-    if tokenizer.get_vocab() != load_tokenizer(context.artifact("rl_1")).get_vocab():
-        raise ArtifactError(
-            f"the policy in {context.artifact('rl_1')} and the base model with the meta-actions have different "
-            "vocabularies: the base model cannot learn from its tokens. Where tune.checkpoint is set, give model.name "
-            "the model that checkpoint was made from"
-        )
     sequences = [(record["prompt_ids"], record["token_ids"]) for record in read_jsonl(path)]
     if not sequences:
         raise ArtifactError(f"{path}: the policy solved no problem, nothing to distil")
@@ -68,6 +63,18 @@ def run_stage(context: StageContext) -> str:
     )
     save(model, tokenizer, context.folder)
     return f"distilled {len(sequences)} correct trajectories into the base model"
+
+
+def check_vocabulary(base: Path, policy: Path) -> None:
+    """Raise ArtifactError where a policy's token ids mean something else to the base model."""
+    tokenizer = load_tokenizer(base)
+    add_meta_action_tokens(tokenizer)
+    if tokenizer.get_vocab() != load_tokenizer(policy).get_vocab():
+        raise ArtifactError(
+            f"the policy in {policy} and the base model with the meta-actions have different vocabularies: the base "
+            "model cannot learn from its tokens. Where tune.checkpoint is set, give model.name the model that it was "
+            "made from"
+        )
 
 
 def one_correct(responses: Sequence[Response], rng: random.Random) -> list[tuple[float, Response]]:

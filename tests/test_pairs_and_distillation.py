@@ -15,7 +15,7 @@ from satori.grading import grade
 from satori.models import load_tokenizer
 from satori.pretraining import SHIPPED_BASE
 from satori.reward_model import PreferencePair, make_pairs, rm_at_k
-from satori.run_folder import ArtifactError, write_jsonl
+from satori.run_folder import ArtifactError
 from satori.sampling import Response, decode_response, sample_records, sample_responses
 from satori.types import Completion, FinishReason, Problem
 
@@ -287,7 +287,6 @@ def test_a_base_model_does_not_learn_from_another_ones_tokens(tmp_path):
     tokenizer = load_tokenizer(SHIPPED_BASE)
     tokenizer.add_special_tokens({"additional_special_tokens": META_ACTION_TOKENS[::-1]})
     tokenizer.save_pretrained(tmp_path / "rl_1")
-    write_jsonl(tmp_path / "trajectories.jsonl", [{"prompt_ids": [5], "token_ids": [6, 7]}])
     folders = {"base": SHIPPED_BASE, "rl_1": tmp_path / "rl_1"}
     context = SimpleNamespace(folder=tmp_path, recipe=SimpleNamespace(distill=None), artifact=folders.get)
     with pytest.raises(ArtifactError, match=r"rl_1 and the base model .* different vocabularies.*model\.name"):
