@@ -44,7 +44,8 @@ class RestartStageSettings(RestartSettings):
     """The restart buffers (paper section 4.2, Algorithm 1)."""
 
     problems: int = Field(default=300_000, gt=0)
-    """Training problems; the same ones are the plain starts of reinforcement learning."""
+    """Training problems; the same ones are the plain starts of reinforcement learning. Where it comes back to each of a
+    few many times, it learns their answers by heart."""
     max_new_tokens: int = Field(default=2048, gt=0)
     max_prompt_tokens: int = Field(default=2048, gt=0)
     """Of a prompt and its restart prefix together; longer ones are left out."""
