@@ -212,16 +212,6 @@ def test_a_policy_that_stands_still_is_not_computed(learner, monkeypatch):
     update(learner, experience, options, TEMPERATURE, step=0, seed=0)
 
 
-def test_the_critic_may_go_over_the_rollouts_of_its_warm_up_several_times(learner, monkeypatch):
-    options = settings(critic_warmup_steps=1, critic_warmup_epochs=3)
-    experience, taken = prepare(learner, random_rollouts(), options, TEMPERATURE), []
-    monkeypatch.setattr(learner.critic_optimizer, "step", lambda: taken.append(1))
-    update(learner, experience, options, TEMPERATURE, step=0, seed=0)
-    assert len(taken) == 3
-    update(learner, experience, options, TEMPERATURE, step=1, seed=0)
-    assert len(taken) == 3 + 1
-
-
 def test_no_policy_waits_for_a_critic_that_there_is_not(learner):
     before = weights(learner.policy)
     pair = [rollout([5, 6], [], [7, 8, 9], 0.0), rollout([5, 6], [], [10, 11, 12], -1.0)]

@@ -61,10 +61,8 @@ class PPOSettings(Settings):
     batch_size: int = Field(default=128, gt=0)
     """Responses in an optimiser step (paper: 128)."""
     critic_warmup_steps: int = Field(default=0, ge=0)
-    """Iterations in which the critic learns alone, and the policy stands still; none where there is no critic."""
-    critic_warmup_epochs: int = Field(default=1, gt=0)
-    """Passes over the rollouts of such an iteration. A reward model knows finished responses only: what a half-finished
-    one is worth the critic learns here, and until it does the policy learns from noise."""
+    """Iterations in which the critic learns alone, and the policy stands still; none where there is no critic. A reward
+    model knows finished responses only: what a half-finished one is worth the critic has to learn."""
     lr_warmup_steps: int = Field(default=0, ge=0)
     """Iterations over which both learning rates rise; Adam's first steps are its wildest."""
     max_grad_norm: float = Field(default=1.0, gt=0)
@@ -252,7 +250,7 @@ def update(
     sums: dict[str, float] = {}
     norms: list[dict[str, float]] = []
     tokens_seen, mismatch = 0.0, dict(experience.mismatch)
-    for _ in range(settings.epochs if policy_learns else settings.critic_warmup_epochs):
+    for _ in range(settings.epochs):
         order = rng.sample(range(count), count)
         for start in range(0, count, settings.batch_size):
             indices = order[start : start + settings.batch_size]
