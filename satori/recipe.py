@@ -100,7 +100,7 @@ def dump_recipe(recipe: Recipe) -> str:
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date that is none
         raise RecipeError(f"{path}: not valid YAML in UTF-8: {error}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: expected sections and keys, found {type(values).__name__}")
@@ -110,14 +110,16 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _parse_value(key: str, text: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
         raise RecipeError(f"--{key}: {text!r} is not a value: {error}") from error
 
 
 def _set(values: dict[str, Any], key: str, value: Any) -> None:
     *sections, last = key.split(".")
     for section in sections:
-        values = values.setdefault(section, {})
+        if values.get(section) is None:  # a section that is left out is written as null
+            values[section] = {}
+        values = values[section]
         if not isinstance(values, dict):
             raise RecipeError(f"--{key}: {section} is a value, not a section")
     values[last] = value

@@ -57,6 +57,14 @@ def test_an_override_can_be_a_choice_or_a_truth_value(tmp_path):
     assert (recipe.variant.value, recipe.rl.use_reward_model) == ("cot", False)
 
 
+def test_an_override_reaches_into_a_section_that_a_saved_recipe_holds_as_null(tmp_path):
+    path = write(tmp_path, dump_recipe(Recipe()))
+    server = [("synthesis.critic.kind", "chat"), ("synthesis.critic.server.model", "m")]
+    recipe = load_recipe(path, [*server, ("synthesis.critic.server.url", "http://h/v1")])
+    assert recipe.synthesis.critic.server.model == "m"
+    assert load_recipe(path, [("restarts.released.path", "b.jsonl")]).restarts.released.path == "b.jsonl"
+
+
 def test_shipped_recipes_load_by_name():
     assert "tiny" in recipe_files()
     for name, path in recipe_files().items():
@@ -155,7 +163,7 @@ def test_every_mistake_of_a_recipe_is_named(tmp_path):
     assert "tune.epoch: unknown key; did you mean epochs?" in message
 
 
-@pytest.mark.parametrize("text", ["seed: [1\n", "a: b: c\n", "\ttune: 1\n", "seed: 1\n\x00"])
+@pytest.mark.parametrize("text", ["seed: [1\n", "a: b: c\n", "\ttune: 1\n", "seed: 1\n\x00", "a: 2024-13-45\n"])
 def test_broken_yaml_names_the_file(tmp_path, text):
     path = write(tmp_path, text)
     assert error_of(path).startswith(f"{path}: not valid YAML")
@@ -176,8 +184,9 @@ def test_an_override_below_a_value_is_refused(tmp_path):
     assert error_of(write(tmp_path, "seed: 3\n"), ("seed.x", "1")) == "--seed.x: seed is a value, not a section"
 
 
-def test_an_override_that_is_no_yaml_names_the_key(tmp_path):
-    assert error_of(write(tmp_path, ""), ("rl.starts", "{problem: 1")).startswith("--rl.starts: '{problem: 1'")
+@pytest.mark.parametrize(("key", "text"), [("rl.starts", "{problem: 1"), ("description", "2024-13-45")])
+def test_an_override_that_is_no_yaml_names_the_key(tmp_path, key, text):
+    assert error_of(write(tmp_path, ""), (key, text)).startswith(f"--{key}: '{text}' is not a value: ")
 
 
 @pytest.mark.parametrize(("section", "value"), [("rl", "5"), ("rl", "[1]"), ("rl_2", "5"), ("rl_2", "hello")])
