@@ -157,6 +157,21 @@ def test_a_wrong_value_is_named_with_its_key(tmp_path, key, value, found):
     assert f"(found {found})" in message
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("evaluate.other_task", "nosuch", "reasoning-gym has no task 'nosuch'"),
+        ("evaluate.other_task", "composite", "cannot make the task 'composite' without further settings"),
+        ("evaluate.other_task", "arc_agi", "its scorer judges otherwise"),
+        ("evaluate.benchmarks", "[gsm9k]", "unknown benchmark 'gsm9k' (did you mean gsm8k?)"),
+    ],
+)
+def test_what_cannot_be_evaluated_on_is_named_before_anything_runs(tmp_path, key, value, words):
+    message = error_of(write(tmp_path, ""), (key, value))
+    assert f"{key}: " in message
+    assert words in message
+
+
 def test_every_mistake_of_a_recipe_is_named(tmp_path):
     message = error_of(write(tmp_path, "seed: x\ntune: {epoch: 2}\n"))
     assert "seed: " in message

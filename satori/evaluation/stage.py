@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from satori.benchmarks.registry import parse_benchmarks
+from satori.benchmarks.registry import ReasoningGymSet, parse_benchmarks
 from satori.config import Settings
 from satori.engines.base import Sampling
 from satori.engines.opening import context_limit
 from satori.evaluation.runner import respond
 from satori.models import load_tokenizer
 from satori.problems.arithmetic import TEST_DRAW, Split
-from satori.problems.out_of_domain import harder_problems, reasoning_gym_problems
+from satori.problems.out_of_domain import harder_problems
 from satori.run_folder import ArtifactError
 from satori.stage import StageContext
 from satori.types import Problem
@@ -41,6 +41,19 @@ class EvaluateSettings(Settings):
     """A folder of benchmark files; without one they come from the hub."""
     max_new_tokens: int = Field(default=2048, gt=0)
 
+    @field_validator("other_task")
+    @classmethod
+    def _check_task(cls, task: str) -> str:
+        ReasoningGymSet(task, size=1).load()
+        return task
+
+    @field_validator("benchmarks")
+    @classmethod
+    def _check_benchmarks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if names:
+            parse_benchmarks(names)
+        return names
+
 
 def run_stage(context: StageContext) -> str:
     settings = context.recipe.evaluate
@@ -65,14 +78,15 @@ def run_stage(context: StageContext) -> str:
 
 def problem_sets(settings: EvaluateSettings, held_out: Iterator[Problem], embedded: bool) -> dict[str, list[Problem]]:
     """The first of the held-out problems, the out-of-domain sets and the benchmarks, the same for every seed of a
-    recipe; ``embedded`` says whether they are the embedded family's. Raises ArtifactError where nothing is held out."""
+    recipe; ``embedded`` says whether they are the embedded family's. Raises ArtifactError where nothing is held out,
+    BenchmarkError where a set cannot be made."""
     sets = {MAIN_SET: list(islice(held_out, settings.problems))}
     if not sets[MAIN_SET]:
         raise ArtifactError("the recipe's problems have none for test: one in twenty is, chosen by its question")
     if embedded and settings.harder_problems:
         sets[HARDER_SET] = harder_problems(settings.harder_problems)
     if settings.other_problems:
-        sets[settings.other_task] = reasoning_gym_problems(settings.other_task, settings.other_problems)
+        sets[settings.other_task] = list(ReasoningGymSet(settings.other_task, settings.other_problems).load().problems)
     data = Path(settings.data) if settings.data else None
     chosen = parse_benchmarks(settings.benchmarks) if settings.benchmarks else []
     return sets | {one.name: list(one.load(data).problems) for one in chosen}
