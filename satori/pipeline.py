@@ -1,7 +1,7 @@
 """The stages in order, and how they run over a run folder."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from satori.progress import Display
 from satori.recipe import Recipe, dump_recipe
 from satori.reinforcement import stage as reinforcement
 from satori.report import stage as report
-from satori.run_folder import ArtifactError, RunFolder, write_text
+from satori.run_folder import ArtifactError, RunFolder, fingerprint, write_text
 from satori.stage import Stage, StageContext
 from satori.synthesis import stage as synthesis
 from satori.tracking import TrackedStage, Trackers, require_installed
@@ -121,16 +121,16 @@ def run(recipe: Recipe, out: Path, stages: Sequence[Stage], redo: Sequence[str],
 
     ``redo`` names stages to make again; what was made from them is made again too. Raises ArtifactError where an
     artifact is missing or belongs to another configuration, or where another process works in the folder, and
-    TrackingError where a tracker is not installed.
+    TrackingError where a tracker is not installed; nothing is removed then.
     """
     require_installed(recipe.tracking)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    folder, again = RunFolder(out), _with_followers(redo)
+    folder, again = RunFolder(out), _with_followers(redo, stages)
     with ranks.joined(recipe.rank_timeout_s), folder.held() if ranks.is_first() else nullcontext():
-        ranks.first_does(lambda: list(map(folder.remove, again)))
+        ranks.first_does(lambda: _make_way(folder, recipe, stages, again))
         for stage in stages:
             _run_stage(recipe, folder, stage, display)
 
@@ -142,7 +142,6 @@ def _run_stage(recipe: Recipe, folder: RunFolder, stage: Stage, display: Display
     def prepare() -> tuple[dict[str, str], Path] | None:
         """What the stage is made from, and the folder to work in; None where it is done."""
         inputs = folder.input_fingerprints(stage.name, stage.inputs)
-        _refuse_other_sources(folder, recipe, stage)
         if folder.is_complete(stage.name, settings, inputs):
             return None
         write_text(folder.root / "recipe.yaml", dump_recipe(recipe))
@@ -181,21 +180,38 @@ def _without_connections(value: Any) -> Any:
     return {key: _without_connections(item) for key, item in value.items() if key not in dropped}
 
 
-def _refuse_other_sources(folder: RunFolder, recipe: Recipe, stage: Stage) -> None:
+def _make_way(folder: RunFolder, recipe: Recipe, stages: Sequence[Stage], again: Sequence[str]) -> None:
+    """Remove the stages to make again. Raises ArtifactError, before anything is removed, where the command would be
+    refused later: what stays of its stages, finished or not, or an artifact that they are made from is of another
+    configuration, or one is missing."""
+    made: dict[str, str] = {}
+    for stage in stages:
+        before = folder.input_fingerprints(stage.name, [name for name in stage.inputs if name not in made])
+        _refuse_other_sources(folder, recipe, stage, made)
+        settings, inputs = stage_settings(recipe, stage), {name: (made | before)[name] for name in stage.inputs}
+        if stage.name not in again and not folder.is_complete(stage.name, settings, inputs):
+            folder.is_begun(stage.name, settings, inputs)
+        made[stage.name] = fingerprint(settings, inputs)
+    for name in again:
+        folder.remove(name)
+
+
+def _refuse_other_sources(folder: RunFolder, recipe: Recipe, stage: Stage, checked: Collection[str]) -> None:
     """Raise ArtifactError where an artifact that a stage is made from, directly or through others, belongs to another
     configuration: a stage run by itself must not mix two."""
-    for source in (other for other in STAGES if other.name in stage.inputs):
+    for source in (other for other in STAGES if other.name in stage.inputs and other.name not in checked):
         if manifest := folder.manifest(source.name):
             folder.is_complete(source.name, stage_settings(recipe, source), manifest["inputs"])
-        _refuse_other_sources(folder, recipe, source)
+        _refuse_other_sources(folder, recipe, source, checked)
 
 
-def _with_followers(names: Sequence[str]) -> list[str]:
-    """The stages named, and all that read them directly or through others."""
-    known = {stage.name for stage in STAGES}
+def _with_followers(names: Sequence[str], stages: Sequence[Stage]) -> list[str]:
+    """The stages named, and all that read them directly or through others. Raises ArtifactError where one that is named
+    is not among the command's."""
+    made = [stage.name for stage in stages]
     for name in names:
-        if name not in known:
-            raise ArtifactError(f"--redo: no artifact {name!r}; there are {', '.join(s.name for s in STAGES)}")
+        if name not in made:
+            raise ArtifactError(f"--redo: this command makes no artifact {name!r}; it makes {', '.join(made)}")
     chosen = set(names)
     for stage in STAGES:
         if chosen & set(stage.inputs):

@@ -197,16 +197,13 @@ class RunFolder:
             f"Use another --out, or --redo {stage} to make it and what follows from it again."
         )
 
-    def open_partial(self, stage: str, settings: dict[str, Any], inputs: dict[str, str]) -> Path:
-        """The folder to work in: what an interrupted run of the same configuration left, or an empty one.
-
-        Raises ArtifactError where one of another configuration has left work: it may be a night's.
-        """
+    def is_begun(self, stage: str, settings: dict[str, Any], inputs: dict[str, str]) -> bool:
+        """True where an interrupted run of the same configuration has left work; ArtifactError where one of another
+        configuration has: it may be a night's."""
         partial = self.root / ".partial" / stage
-        mark, wanted = partial / _MARK, _made_by(settings, inputs)
-        found = _read_manifest(mark)
-        if found and found["fingerprint"] == wanted["fingerprint"]:
-            return partial
+        found = _read_manifest(partial / _MARK)
+        if found and found["fingerprint"] == fingerprint(settings, inputs):
+            return True
         files = [path for path in partial.rglob("*") if path.is_file() and not path.name.startswith(_MARK)]
         if any(path.stat().st_size for path in files):
             other = _unlike(found, settings, inputs) if found else f"it has no {_MARK}"
@@ -214,9 +211,19 @@ class RunFolder:
                 f"{partial} holds unfinished work of another configuration ({other}). "
                 f"Go on with that one, use another --out, or --redo {stage} to drop the work and begin again."
             )
+        return False
+
+    def open_partial(self, stage: str, settings: dict[str, Any], inputs: dict[str, str]) -> Path:
+        """The folder to work in: what an interrupted run of the same configuration left, or an empty one.
+
+        Raises ArtifactError where one of another configuration has left work.
+        """
+        partial = self.root / ".partial" / stage
+        if self.is_begun(stage, settings, inputs):
+            return partial
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        write_text(mark, json.dumps(wanted) + "\n")
+        write_text(partial / _MARK, json.dumps(_made_by(settings, inputs)) + "\n")
         return partial
 
     def commit(self, stage: str, settings: dict[str, Any], inputs: dict[str, str], seconds: float) -> None:

@@ -82,6 +82,27 @@ def test_a_stage_by_itself_refuses_what_another_configuration_made_two_stages_be
     assert not (out / "rl_1").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "redo", "changes", "words"),
+    [
+        ("rl", "rl_1", {"tune__learning_rate": 1e-9}, "format_tuned was made by another configuration"),
+        ("run", "rl_2", {"seed": 1}, "synthesis was made by another configuration"),
+        ("run", "restarts", {}, "reward_model holds unfinished work of another configuration"),
+        ("evaluate", "rl_1", {}, "--redo: this command makes no artifact 'rl_1'; it makes evaluation"),
+    ],
+)
+def test_a_refused_command_removes_nothing(finished, tmp_path, capsys, command, redo, changes, words):
+    out = tmp_path / "kept"
+    shutil.copytree(finished, out)
+    if redo == "restarts":
+        shutil.move(out / "reward_model", out / ".partial" / "reward_model")
+    before = sorted(out.rglob("*"))
+    recipe = ["tiny"] if command == "run" else ["--recipe", "tiny"]
+    assert main([command, *recipe, *arguments(out, **changes)[2:], "--redo", redo]) == 2
+    assert words in capsys.readouterr().err
+    assert sorted(out.rglob("*")) == before
+
+
 def test_train_validation_and_test_problems_are_disjoint(finished):
     trained = set()
     for name in ("synthesis/demonstrations.jsonl", "distilled/trajectories.jsonl"):
