@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from satori.ranks import ElsewhereError, RankError
     from satori.recipe import RecipeError
     from satori.run_folder import ArtifactError
+    from satori.synthesis.llm.templates import TemplateError
     from satori.tracking import TrackingError
 
     try:
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         RankError,
         RecipeError,
         ServerError,
+        TemplateError,
         TokenizerError,
         TrackingError,
         UsageError,
@@ -284,6 +286,7 @@ def compare_runs(options: argparse.Namespace, overrides: Sequence[tuple[str, str
     from satori.evaluation.command import compare_folders
 
     _refuse_overrides(overrides)
+    _refuse_unwritable(options.save)
     compare_folders(options.folders, options.save, Console())
     return 0
 
@@ -294,6 +297,7 @@ def check_gold(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]
     from satori.evaluation.command import check_gold_answers
 
     _refuse_overrides(overrides)
+    _refuse_unwritable(options.save)
     return 0 if check_gold_answers(options.benchmarks, options.data, options.save, Console()) else 1
 
 
@@ -326,6 +330,11 @@ def _from_options(
 def _refuse_overrides(overrides: Sequence[tuple[str, str]]) -> None:
     if overrides:
         raise UsageError(f"unknown option --{overrides[0][0]}")
+
+
+def _refuse_unwritable(save: Path | None) -> None:
+    if save and not (save.name and save.parent.is_dir()):
+        raise UsageError(f"--save {save}: expected a file's name in a folder that exists")
 
 
 def run_stages(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> int:

@@ -181,6 +181,21 @@ def test_regrading_sets_verdicts_right_without_the_model(evaluated_folder, tmp_p
     assert [r.status for r in read_responses(folder / "responses.jsonl")] == [r.status for r in records]
 
 
+def test_regrading_where_nothing_was_evaluated_leaves_no_folder(tmp_path, capsys):
+    assert main(["regrade", str(tmp_path / "typo")]) == 2
+    assert "nothing was evaluated there" in capsys.readouterr().err
+    assert not (tmp_path / "typo").exists()
+
+
+def test_regrading_a_response_that_occurs_twice_is_refused_and_writes_nothing(evaluated_folder, tmp_path, capsys):
+    [first, *_] = read_responses(evaluated_folder[0] / "responses.jsonl")
+    spoiled = replace(first, answers=("spoiled",))
+    write_jsonl(tmp_path / "responses.jsonl", map(to_row, [spoiled, spoiled]))
+    assert main(["regrade", str(tmp_path)]) == 2
+    assert f"responses.jsonl: {first.set_name}: two responses to problem" in capsys.readouterr().err
+    assert read_responses(tmp_path / "responses.jsonl") == [spoiled, spoiled]
+
+
 def test_regrading_graded_responses_changes_nothing(evaluated_folder):
     records = read_responses(evaluated_folder[0] / "responses.jsonl")
     assert regrade(records) == records
@@ -195,6 +210,9 @@ def test_comparing_folders(evaluated_folder, tmp_path, capsys):
     assert "measured" in capsys.readouterr().out
     assert "Qwen2.5-Math-7B-Instruct" in (tmp_path / "table.md").read_text()
     assert "<html" in (tmp_path / "table.html").read_text()
+    for share in ("0.5", "0.6"):
+        assert main(["compare", str(out), "--save", str(tmp_path / f"cmp-{share}")]) == 0
+    assert len(list(tmp_path.glob("cmp-0.[56].*"))) == 4
     assert main(["compare", str(out), str(out)]) == 2
     assert "two runs are called 'random'" in capsys.readouterr().err
     assert main(["compare", str(tmp_path)]) == 2
@@ -228,6 +246,13 @@ def test_comparing_folders(evaluated_folder, tmp_path, capsys):
 def test_bad_options_are_named(checkpoint, tmp_path, capsys, arguments, words):
     assert main(["evaluate", "--model", str(checkpoint), "--out", str(tmp_path / "out"), *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["compare", "anywhere"], ["gold-check"]])
+@pytest.mark.parametrize("name", ["nodir/table.md", "."])
+def test_a_table_that_cannot_be_saved_is_refused_before_anything_is_read(command, name, capsys):
+    assert main([*command, "--save", name]) == 2
+    assert f"--save {name}: expected a file's name in a folder that exists" in capsys.readouterr().err
 
 
 def test_benchmarks_without_a_model_are_refused(tmp_path, capsys):

@@ -24,7 +24,7 @@ from satori.engines.any_model import AnyModel, OpenModel, open_model
 from satori.engines.base import EngineError, Sampling
 from satori.evaluation.analyses import analyse
 from satori.evaluation.compare import Run, compare
-from satori.evaluation.records import EvaluatedResponse, to_row
+from satori.evaluation.records import EvaluatedResponse, by_problem, to_row
 from satori.evaluation.runner import read_responses, regrade, respond
 from satori.grading import grade_all
 from satori.models import TorchType, load_any_reward_model
@@ -155,16 +155,26 @@ def write_results(responses: Sequence[EvaluatedResponse], out: Path, console: Co
 
 
 def regrade_folder(out: Path, console: Console) -> None:
-    """Grade an evaluation's saved responses again, and write its results anew; no model is needed."""
+    """Grade an evaluation's saved responses again, and write its results anew; no model is needed.
+
+    Raises ArtifactError, with nothing written, where the responses are missing or broken, or one occurs twice.
+    """
+    path = out / RESPONSES
+    if not path.exists():
+        raise ArtifactError(f"{path} does not exist: nothing was evaluated there")
     with RunFolder(out).held():
-        before = read_responses(out / RESPONSES)
+        before = read_responses(path)
+        try:
+            by_problem(before)
+        except ValueError as error:
+            raise ArtifactError(f"{path}: {error}") from error
         after = regrade(before)
         changed = [
             (old, new)
             for old, new in zip(before, after, strict=True)
             if (old.status, old.answers) != (new.status, new.answers)
         ]
-        write_jsonl(out / RESPONSES, map(to_row, after))
+        write_jsonl(path, map(to_row, after))
         write_results(after, out, console)
     console.print(f"{len(changed)} of {len(after)} responses are graded differently now")
     for old, new in changed[:20]:
@@ -180,8 +190,8 @@ def compare_folders(folders: Sequence[Path], out: Path | None, console: Console)
     except ValueError as error:
         raise ArtifactError(f"cannot compare these folders: {error}") from error
     if out:
-        write_text(out.with_suffix(".html"), render_html(document))
-        write_text(out.with_suffix(".md"), render_markdown(document))
+        write_text(out.with_name(out.name + ".html"), render_html(document))
+        write_text(out.with_name(out.name + ".md"), render_markdown(document))
     console.print(render_terminal(document))
 
 
