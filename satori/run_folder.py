@@ -153,9 +153,13 @@ class RunFolder:
     def held(self) -> Iterator[None]:
         """Hold the folder for this process; the system lets go of it when the process ends, however it ends.
 
-        Raises ArtifactError where another process holds it: two runs would write the same files.
+        Raises ArtifactError where another process holds it: two runs would write the same files; and where a file is
+        in its place.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise ArtifactError(f"{self.root} cannot be a folder: a file is in its place. Use another --out") from error
         with (self.root / ".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -168,6 +168,7 @@ def test_pretraining_from_scratch_writes_a_loadable_base(tmp_path):
         (["stray"], ["unexpected argument 'stray'"]),
         (["--redo", "distill"], ["no artifact 'distill'", "distilled"]),
         (["--variant", "both"], ["variant", "'coat' or 'cot'"]),
+        (["--synthesis.generator.kind", "chat", "--synthesis.prompts", "nodir"], ["nodir is no folder of prompt"]),
     ],
 )
 def test_bad_settings_are_named(options, words, tmp_path, capsys):

@@ -315,6 +315,14 @@ def test_the_manifest_is_readable_json(tmp_path):
     assert json.loads((folder.path("tune") / "manifest.json").read_text())["stage"] == "tune"
 
 
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_a_run_folder_where_a_file_is_is_refused(tmp_path, name):
+    (tmp_path / "file").touch()
+    refused = pytest.raises(ArtifactError, match=rf"{name} cannot be a folder: a file is in its place")
+    with refused, RunFolder(tmp_path / name).held():
+        pass
+
+
 def test_a_folder_that_is_held_is_refused_and_free_again_afterwards(tmp_path):
     held, refused = RunFolder(tmp_path).held(), pytest.raises(ArtifactError, match="another run is at work in")
     with held, refused, RunFolder(tmp_path).held():
