@@ -333,7 +333,7 @@ def _refuse_overrides(overrides: Sequence[tuple[str, str]]) -> None:
 
 
 def _refuse_unwritable(save: Path | None) -> None:
-    if save and not (save.name and save.parent.is_dir()):
+    if save and (save.is_dir() or not save.parent.is_dir()):
         raise UsageError(f"--save {save}: expected a file's name in a folder that exists")
 
 
