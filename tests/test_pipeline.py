@@ -211,7 +211,7 @@ def test_a_gradient_that_is_no_number_stops_the_run_and_keeps_its_batch(finished
     assert main(["rl", "--recipe", *arguments(out)[1:]]) == 2
     kept = out / ".partial" / "rl_1" / "diverged.jsonl"
     message = capsys.readouterr().err
-    assert "step 1: the gradient norm of the policy is nan" in message
+    assert "step 0: the gradient norm of the policy is nan" in message
     assert str(kept) in message
     rows = [json.loads(line) for line in kept.read_text().splitlines()]
     assert len(rows) == SMALL["rl.batch_size"]
