@@ -1,8 +1,9 @@
 """Loading and saving checkpoints: ordinary Hugging Face folders, safetensors only, model and tokenizer together."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -37,6 +38,9 @@ def load_any_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrained
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise _not_there(name, error) from error
+    except (KeyError, TypeError, AttributeError) as error:  # what JSON of another kind leads to
+        said = f"{type(error).__name__}: {error}"
+        raise ArtifactError(f"{name}: its tokenizer.json or its tokenizer_config.json holds none ({said})") from error
     return tokenizer
 
 
@@ -45,17 +49,12 @@ def load_any_policy(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal model and its tokenizer by checkpoint folder or hub id; ``auto`` keeps the type of the saved weights.
 
-    Raises ArtifactError where there is none.
+    Raises ArtifactError where there is none, and where it lacks weights.
     """
     transformers_logging.disable_progress_bar()
     tokenizer = load_any_tokenizer(name, trust_remote_code)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            name, use_safetensors=True, dtype=dtype, device_map=device(), trust_remote_code=trust_remote_code
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise _not_there(name, error) from error
-    return model.eval(), tokenizer
+    asked = {"dtype": dtype, "device_map": device(), "trust_remote_code": trust_remote_code}
+    return _whole_model(AutoModelForCausalLM, name, "causal language model", asked), tokenizer
 
 
 def context_length(path: Path) -> int | None:
@@ -89,13 +88,15 @@ def load_reward_model(path: Path, on: torch.device | None = None) -> PreTrainedM
     """
     _require(path, "config.json")
     model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-        path, num_labels=1, use_safetensors=True, attention_dropout=0.0, device_map=on or device()
+        path, config=_scalar_config(path), use_safetensors=True, device_map=on or device()
     )
     return model.eval()
 
 
-def load_any_reward_model(name: str, dtype: TorchType = "auto") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A reward model and its tokenizer by checkpoint folder or hub id.
+def load_any_reward_model(
+    name: str, dtype: TorchType = "auto", on: torch.device | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A reward model and its tokenizer by checkpoint folder or hub id; on the device ``meta`` no weights are read.
 
     The authors' one too (Satori-RM-7B): their code may call the head otherwise, and says so in the config. The mean and
     deviation that its config may hold are not used: the paper's preference bonus is the sigmoid of the raw logit.
@@ -103,22 +104,15 @@ def load_any_reward_model(name: str, dtype: TorchType = "auto") -> tuple[PreTrai
     """
     tokenizer = load_any_tokenizer(name)
     try:
-        head = getattr(AutoConfig.from_pretrained(name), "value_head_prefix", "score")
-        model, loaded = AutoModelForSequenceClassification.from_pretrained(
-            name,
-            num_labels=1,
-            use_safetensors=True,
-            dtype=dtype,
-            device_map=device(),
-            attention_dropout=0.0,
-            key_mapping={rf"^{re.escape(head)}\.": "score."},
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, SafetensorError) as error:
+        config = _scalar_config(name)
+    except (OSError, ValueError) as error:
         raise _not_there(name, error) from error
-    if missing := sorted(loaded["missing_keys"]):  # transformers would go on with random numbers
-        raise ArtifactError(f"{name} is no reward model: it has no weights for {', '.join(missing[:3])}")
-    return model.eval(), tokenizer
+    head = {rf"^{re.escape(getattr(config, 'value_head_prefix', 'score'))}\.": "score."}
+    asked = {"config": config, "dtype": dtype, "device_map": on or device(), "key_mapping": head}
+    model = _whole_model(AutoModelForSequenceClassification, name, "reward model", asked)
+    if not hasattr(model, "score"):
+        raise ArtifactError(f"{name} is no reward model: {type(model).__name__} has no head called score")
+    return model, tokenizer
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
@@ -140,6 +134,34 @@ def _in_type_of(config: PreTrainedConfig, state: dict[str, torch.Tensor]) -> dic
 
 def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _scalar_config(name: str | Path) -> PreTrainedConfig:
+    """A model's configuration with one label and without dropout, whatever the architecture calls it."""
+    config: PreTrainedConfig = AutoConfig.from_pretrained(name, num_labels=1)
+    for key, value in config.to_dict().items():
+        if key.endswith(("dropout", "pdrop")) and isinstance(value, float):
+            setattr(config, key, 0.0)
+    return config
+
+
+def _whole_model(factory: Any, name: str, kind: str, asked: Mapping[str, object]) -> PreTrainedModel:
+    """A model of a checkpoint that has all of its weights: transformers alone would go on with random numbers in the
+    place of others. Raises ArtifactError naming one."""
+    try:
+        model, loaded = factory.from_pretrained(
+            name, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True, **asked
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _not_there(name, error) from error
+    if missing := sorted(loaded["missing_keys"]):
+        raise ArtifactError(f"{name} is no {kind}: it has no weights for {', '.join(missing[:3])}")
+    for key, found, expected in sorted(loaded["mismatched_keys"]):
+        raise ArtifactError(
+            f"{name} is no {kind} of its config.json: {key} has the shape {tuple(found)}, expected {tuple(expected)}"
+        )
+    whole: PreTrainedModel = model.eval()
+    return whole
 
 
 def _not_there(name: str, error: Exception) -> ArtifactError:

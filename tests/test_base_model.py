@@ -1,6 +1,7 @@
 """The base model from a checkpoint or a package (satori.base_model)."""
 
 import hashlib
+import json
 import sys
 from types import SimpleNamespace
 
@@ -70,6 +71,24 @@ def test_a_checkpoint_folder_becomes_the_base_and_its_meta_actions_are_added_lat
 def test_a_path_that_is_no_checkpoint_says_so():
     with pytest.raises(ArtifactError, match="no/such/model is neither a checkpoint folder nor a model that the hub"):
         load_any_policy("no/such/model")
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "words"),
+    [
+        ("config.json", {"vocab_size": 300}, r"embed_tokens\.weight has the shape \(\d+, 16\), expected \(300, 16\)"),
+        ("config.json", {"tie_word_embeddings": False}, r"it has no weights for lm_head\.weight"),
+        ("tokenizer.json", None, "its tokenizer.json or its tokenizer_config.json holds none .KeyError"),
+    ],
+)
+def test_a_checkpoint_whose_files_do_not_fit_together_is_refused(tmp_path, file, change, words):
+    tokenizer = build_tokenizer()
+    fresh_model(tokenizer).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    said = json.loads((tmp_path / file).read_text())
+    (tmp_path / file).write_text(json.dumps(said | change if change else {}))
+    with pytest.raises(ArtifactError, match=words):
+        load_any_policy(str(tmp_path))
 
 
 def test_without_the_package_gguf_it_is_said_what_to_install(monkeypatch):

@@ -5,12 +5,21 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM, Qwen2ForSequenceClassification
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    GenerationConfig,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen2ForSequenceClassification,
+)
 
 from satori.cli import main
 from satori.coat import META_ACTION_TOKENS, encode_prompt, meta_action_ids
 from satori.engines.stopping import stop_ids
-from satori.models import load_any_reward_model, load_policy, load_tokenizer, save
+from satori.models import load_any_reward_model, load_policy, load_reward_model, load_tokenizer, save
 from satori.run_folder import ArtifactError, read_jsonl, write_jsonl
 from satori.scoring import make_batch, reward_logits, sequence_scores
 from satori.tiny_model import build_tokenizer
@@ -98,6 +107,35 @@ def test_a_reward_model_without_a_trained_head_is_refused(released):
         load_any_reward_model(str(folder / "policy"))
 
 
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (lambda t: Qwen2ForSequenceClassification(config(t, num_labels=2)), r"score\.weight has the shape \(2, 32\)"),
+        (
+            lambda t: BertForSequenceClassification(
+                BertConfig(vocab_size=len(t), hidden_size=8, num_hidden_layers=1, num_attention_heads=1, num_labels=1)
+            ),
+            "BertForSequenceClassification has no head called score",
+        ),
+    ],
+)
+def test_a_classifier_that_is_no_reward_model_is_refused(tmp_path, made, words):
+    tokenizer = tokenizer_of_theirs()
+    made(tokenizer).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ArtifactError, match=rf"is no reward model.*: {words}"):
+        load_any_reward_model(str(tmp_path))
+
+
+def test_a_reward_model_of_another_architecture_has_no_dropout_either(tmp_path):
+    tokenizer = tokenizer_of_theirs()
+    sizes = {"vocab_size": len(tokenizer), "n_embd": 8, "n_layer": 1, "n_head": 1, "num_labels": 1}
+    GPT2ForSequenceClassification(GPT2Config(**sizes)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    for model in (load_any_reward_model(str(tmp_path))[0], load_reward_model(tmp_path)):
+        assert not any(part.p for part in model.modules() if isinstance(part, torch.nn.Dropout))
+
+
 def test_end_tokens_are_those_of_tokenizer_generation_config_and_chat():
     tokenizer = tokenizer_of_theirs()
     document, turn = (tokenizer.convert_tokens_to_ids(t) for t in ("<|endoftext|>", "<|im_end|>"))
@@ -166,6 +204,14 @@ def test_reinforcement_learning_runs_from_their_models_and_data(released, tmp_pa
     assert any(sample["prefix"].endswith("<|reflect|>") for sample in samples)
     before, after = load_policy(out / "format_tuned"), load_policy(out / "rl_1")
     assert any(not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
+
+
+def test_a_reward_model_is_not_taken_for_a_policy(released, tmp_path, capsys):
+    recipe, out = tmp_path / "theirs.yaml", tmp_path / "run"
+    recipe.write_text(RECIPE.format(folder=released[0]))
+    changed = ["--recipe", str(recipe), "--out", str(out), "--tune.checkpoint", str(released[0] / "rm")]
+    assert [main([command, *changed]) for command in ("pretrain", "synthesize", "tune")] == [0, 0, 2]
+    assert "rm is no causal language model: it has no weights for lm_head.weight" in capsys.readouterr().err
 
 
 def test_a_policy_without_meta_actions_is_not_taken_for_a_tuned_one(released, tmp_path, capsys):
