@@ -169,6 +169,37 @@ def test_the_same_evaluation_again_changes_nothing_and_another_is_refused(evalua
     assert "seed: 0 there, 5 asked for" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (["--max-new-tokens", "5000"], "no room is left for a question"),
+        (["--benchmarks", "gsm9k"], "did you mean gsm8k"),
+        (["--model", "no-model"], "no-model is neither a checkpoint folder"),
+        (["--reward-model", "no-judge"], "no-judge is neither a checkpoint folder"),
+    ],
+)
+def test_a_command_that_was_wrong_does_not_stand_in_the_way_of_the_right_one(
+    checkpoint, tmp_path, capsys, wrong, words
+):
+    out = tmp_path / "out"
+    right = ["evaluate", "--model", str(checkpoint), "--benchmarks", "tiny", "--limit", "1", "--max-new-tokens", "2"]
+    right += ["--out", str(out)]
+    assert main([*right, *wrong]) == 2
+    assert words in capsys.readouterr().err
+    assert not (out / "responses.jsonl").exists()
+    assert main(right) == 0
+
+
+def test_another_reward_model_scores_the_same_responses(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "load_judge", lambda name, on: None)
+    monkeypatch.setattr(command, "score", lambda rs, name, dtype: [replace(r, score=float(name)) for r in rs])
+    out = tmp_path / "out"
+    arguments = ["evaluate", "--model", str(checkpoint), "--benchmarks", "tiny", "--limit", "1", "--out", str(out)]
+    for chosen, score in ((["--reward-model", "1"], 1.0), (["--reward-model", "2"], 2.0), ([], None)):
+        assert main([*arguments, "--max-new-tokens", "2", *chosen]) == 0
+        assert [r.score for r in read_responses(out / "responses.jsonl")] == [score]
+
+
 def test_regrading_sets_verdicts_right_without_the_model(evaluated_folder, tmp_path, capsys):
     out, _ = evaluated_folder
     folder = tmp_path / "copy"
@@ -330,6 +361,7 @@ def test_the_model_is_let_go_before_its_responses_are_scored(checkpoint, tmp_pat
         return responses
 
     monkeypatch.setattr(command, "open_model", remembered)
+    monkeypatch.setattr(command, "load_judge", lambda name, on: None)
     monkeypatch.setattr(command, "score", score)
     arguments = ["--benchmarks", "tiny", "--limit", "1", "--max-new-tokens", "2", "--reward-model", "any"]
     assert main(["evaluate", "--model", str(checkpoint), "--out", str(tmp_path / "out"), *arguments]) == 0
@@ -338,7 +370,7 @@ def test_the_model_is_let_go_before_its_responses_are_scored(checkpoint, tmp_pat
 
 def test_a_reward_model_whose_tokenizer_has_no_end_token_is_named(monkeypatch):
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"<unk>": 0}, unk_token="<unk>")))
-    monkeypatch.setattr(command, "load_any_reward_model", lambda name, dtype: (None, tokenizer))
+    monkeypatch.setattr(command, "load_any_reward_model", lambda name, dtype, on: (None, tokenizer))
     with pytest.raises(ArtifactError, match="some/model: its tokenizer names no end token: set eos_token"):
         command.score([], "some/model")
 

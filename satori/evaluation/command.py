@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from pydantic import Field
 from rich.console import Console
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from satori.benchmarks.base import Loaded, ProblemSet
 from satori.benchmarks.gold_check import GoldCheck, check_gold
@@ -62,19 +63,26 @@ class Evaluation(AnyModel):
 def evaluate_model(asked: Evaluation, out: Path, console: Console) -> None:
     """Evaluate a model and write the evaluation folder; a folder of the same evaluation is completed.
 
-    Raises ArtifactError for a folder of another evaluation, BenchmarkError for benchmarks that cannot be loaded.
+    What is asked is written down when nothing of it can be mistaken any more. Raises ArtifactError for a folder of
+    another evaluation, BenchmarkError for benchmarks that cannot be loaded.
     """
     with RunFolder(out).held():
-        _remember(asked, out)
+        _refuse_another(asked, out)
         sets = [(one, one.load(Path(asked.data) if asked.data else None)) for one in parse_benchmarks(asked.benchmarks)]
         for one, loaded in sets:
             for complaint in loaded.complaints:
                 console.print(f"{one.name}: {complaint}", markup=False)
         problems = [(one.name, problem) for one, loaded in sets for problem in loaded.problems[: asked.limit]]
+        if asked.reward_model:
+            load_judge(asked.reward_model, on=torch.device("meta"))  # now rather than after hours
         with open_model(asked) as opened:
+            _check_room(asked.max_new_tokens, opened.context_length)
+            write_text(out / ASKED, json.dumps(asked.model_dump(mode="json"), indent=2) + "\n")
             _note_split_actions(asked.model, opened.tokenizer, console)
             responses = _respond(asked, opened, problems, out, console)
         del opened  # closed, and its model let go: a GPU may not hold a reward model beside it
+        responses = [replace(r, score=None) for r in responses]  # a score may be another reward model's
+        write_jsonl(out / RESPONSES, map(to_row, responses))
         if asked.reward_model:
             console.print(f"scoring with {asked.reward_model}", markup=False, highlight=False)
             responses = score(responses, asked.reward_model, asked.dtype)
@@ -87,11 +95,6 @@ def _respond(
 ) -> list[EvaluatedResponse]:
     """The responses to all problems."""
     engine, tokenizer, length = opened.engine, opened.tokenizer, opened.context_length
-    if length is not None and asked.max_new_tokens >= length:
-        raise EngineError(
-            f"max_new_tokens is {asked.max_new_tokens} and the model's context {length}: no room is left for a "
-            "question; give a smaller --max-new-tokens"
-        )
     sampling = Sampling(temperature=asked.temperature, max_new_tokens=asked.max_new_tokens)
     with Display(console) as display:
         task = display.task("evaluate")
@@ -111,26 +114,44 @@ def _note_split_actions(model: str, tokenizer: PreTrainedTokenizerBase, console:
         console.print(f"note: {model} is evaluated as an ordinary model: {error}", markup=False, highlight=False)
 
 
-def _remember(asked: Evaluation, out: Path) -> None:
-    """Write down what is asked; refuse a folder where something else was."""
-    path, wanted = out / ASKED, asked.model_dump(mode="json")
-    if path.exists():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ArtifactError(f"{path}: not valid JSON ({error})") from error
-        if lines := differences(found, wanted):
-            raise ArtifactError(f"{out} holds another evaluation ({'; '.join(lines)}); use another --out")
-    write_text(path, json.dumps(wanted, indent=2) + "\n")
+def _check_room(max_new_tokens: int, context_length: int | None) -> None:
+    if context_length is not None and max_new_tokens >= context_length:
+        raise EngineError(
+            f"max_new_tokens is {max_new_tokens} and the model's context {context_length}: no room is left for a "
+            "question; give a smaller --max-new-tokens"
+        )
+
+
+def _refuse_another(asked: Evaluation, out: Path) -> None:
+    """Refuse a folder of responses to something else; they do not depend on the reward model."""
+    path = out / ASKED
+    if not path.exists() or not (out / RESPONSES).exists():
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArtifactError(f"{path}: not valid JSON ({error})") from error
+    wanted = asked.model_dump(mode="json")
+    if lines := [line for line in differences(found, wanted) if not line.startswith("reward_model: ")]:
+        raise ArtifactError(f"{out} holds another evaluation ({'; '.join(lines)}); use another --out")
+
+
+def load_judge(
+    name: str, dtype: TorchType = "auto", on: torch.device | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, int]:
+    """A reward model, its tokenizer and its end token; on the device ``meta`` only to see that all is there. Raises
+    ArtifactError where ``name`` is no reward model, or its tokenizer has no end token."""
+    model, tokenizer = load_any_reward_model(name, dtype, on)
+    if not isinstance(tokenizer.eos_token_id, int):
+        raise ArtifactError(f"{name}: its tokenizer names no end token: set eos_token in its tokenizer_config.json")
+    return model, tokenizer, tokenizer.eos_token_id
 
 
 def score(responses: Sequence[EvaluatedResponse], name: str, dtype: TorchType = "auto") -> list[EvaluatedResponse]:
-    """The responses with the logits of a reward model, which reads their text in its own tokens. Raises ArtifactError
-    where ``name`` is no reward model, or its tokenizer has no end token."""
-    model, tokenizer = load_any_reward_model(name, dtype)
-    if not isinstance(tokenizer.eos_token_id, int):
-        raise ArtifactError(f"{name}: its tokenizer names no end token: set eos_token in its tokenizer_config.json")
-    end = [tokenizer.eos_token_id]
+    """The responses with the logits of a reward model, which reads their text in its own tokens. See
+    :func:`load_judge`."""
+    model, tokenizer, end_token = load_judge(name, dtype)
+    end = [end_token]
     sequences = [
         (
             encode_prompt(tokenizer, r.question),
