@@ -110,13 +110,12 @@ def chat(settings: ChatSettings, console: Console, questions: Iterator[str]) -> 
 def answer(opened: OpenModel, settings: ChatSettings, question: str, seed: int, show: Callable[[Text], None]) -> None:
     """Answer one question, showing it as it comes. Raises ArtifactError where the question is too long."""
     ids, limit = encode_prompt(opened.tokenizer, question), opened.context_length
-    room = settings.max_new_tokens if limit is None else min(settings.max_new_tokens, limit - len(ids))
-    if room < 1:
+    sampling = Sampling(temperature=settings.temperature, max_new_tokens=settings.max_new_tokens, context_length=limit)
+    if sampling.room(ids) < 1:
         raise ArtifactError(
             f"the question has {len(ids)} tokens; the model's context of {limit} leaves no room to answer"
         )
     painter = Painter(opened.tokenizer, settings.show_tokens)
-    sampling = Sampling(temperature=settings.temperature, max_new_tokens=room)
     with closing(opened.engine.stream(ids, sampling, seed)) as pieces:
         for piece in pieces:
             show(painter.feed(piece))

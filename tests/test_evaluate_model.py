@@ -16,6 +16,7 @@ from tokenizers.models import WordLevel
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from satori.cli import main
+from satori.coat import encode_prompt
 from satori.engines import any_model
 from satori.engines.any_model import AnyModel, open_model
 from satori.engines.base import EngineError, Sampling
@@ -23,12 +24,15 @@ from satori.engines.server_errors import ServerError
 from satori.engines.torch_engine import TorchEngine
 from satori.engines.vllm_engine import VllmSettings
 from satori.evaluation import command
+from satori.evaluation.analyses import analyse
 from satori.evaluation.records import to_row
 from satori.evaluation.runner import read_responses, regrade, respond
 from satori.grading import Status
 from satori.models import save
 from satori.problems.arithmetic import Split, problem_stream
 from satori.recipe import Recipe
+from satori.report.analysis import analysis_document
+from satori.report.markdown_page import render_markdown
 from satori.run_folder import ArtifactError, write_jsonl
 from satori.synthesis import opening
 from satori.types import FinishReason
@@ -92,11 +96,31 @@ def test_what_is_saved_is_not_generated_again(engine, tokenizer, tmp_path):
 
 
 def test_a_prompt_without_room_for_a_response_is_kept_as_an_empty_one(engine, tokenizer, tmp_path):
-    sampling = Sampling(temperature=0, max_new_tokens=8)
+    sampling = Sampling(temperature=0, max_new_tokens=8, context_length=300)
     long = replace(PROBLEMS[0][1], id="long", question="1+" * 200)
-    found = respond(engine, tokenizer, [PROBLEMS[0], ("test", long)], 1, sampling, 0, tmp_path / "r.jsonl", 300)
+    found = respond(engine, tokenizer, [PROBLEMS[0], ("test", long)], 1, sampling, 0, tmp_path / "r.jsonl")
     assert [(r.problem_id, r.finished, r.tokens) for r in found][1] == ("long", False, 0)
     assert found[1].status is Status.NO_ANSWER
+    results = analyse(found)
+    assert (results["unanswered"], results["responses"]) == (1, 2)
+    said = render_markdown(analysis_document("t", {"test": results}))
+    assert "test: 1 of 2 prompts leave no room for a response" in said
+    assert "no room" not in render_markdown(analysis_document("t", {"test": analyse(found[:1])}))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_response_has_the_room_that_its_prompt_leaves_and_is_the_same_up_to_there(
+    engine, tokenizer, tmp_path, temperature
+):
+    wide = Sampling(temperature=temperature, max_new_tokens=30)
+    prompts = [len(encode_prompt(tokenizer, problem.question)) for _, problem in PROBLEMS]
+    narrow = wide.model_copy(update={"context_length": max(prompts) + 3})
+    free = respond(engine, tokenizer, PROBLEMS, 1, wide, 7, tmp_path / "free.jsonl")
+    found = respond(engine, tokenizer, PROBLEMS, 1, narrow, 7, tmp_path / "found.jsonl")
+    assert len(set(prompts)) > 1
+    for length, whole, cut in zip(prompts, free, found, strict=True):
+        assert cut.tokens == min(whole.tokens, max(prompts) + 3 - length)
+        assert whole.response.startswith(cut.response.removesuffix("\ufffd"))
 
 
 def test_a_file_of_other_problems_is_refused(engine, tokenizer, tmp_path):

@@ -99,6 +99,13 @@ def test_prompts_go_out_as_token_ids(serve, tokenizer, prompts):
     assert {r.body["seed"] for r in server.requests[3:]} == set(seeds)
 
 
+def test_no_more_tokens_are_asked_for_than_the_context_has_room(serve, tokenizer, prompts):
+    server = serve(always(text_answer()))
+    sampling = Sampling(temperature=0, max_new_tokens=7, context_length=len(prompts[0]) + 5)
+    only(ServerEngine(settings(server.port), tokenizer), prompts, sampling)
+    assert server.requests[0].body["max_tokens"] == 5
+
+
 def test_prompts_go_out_as_text(serve, tokenizer, prompts):
     server = serve(always(text_answer()))
     only(ServerEngine(settings(server.port, api="completion-text"), tokenizer), prompts)

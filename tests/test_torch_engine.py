@@ -350,6 +350,18 @@ def test_a_prompt_that_just_fits_is_sampled(make_policy):
     assert len(completion.token_ids) == 28
 
 
+@pytest.mark.parametrize("rows", [1, 8])
+def test_a_response_ends_where_the_context_does(make_policy, rows):
+    engine, sampling = TorchEngine(make_policy(), NEVER, rows), Sampling(max_new_tokens=20, context_length=30)
+    prompts = [[3] * 29, [4] * 5, [5] * 20]
+    found = generate_all(engine, prompts, sampling, 0)
+    assert [len(completion.token_ids) for completion in found] == [1, 20, 10]
+    assert {completion.finish_reason for completion in found} == {FinishReason.LENGTH}
+    assert len(list(engine.stream(prompts[2], sampling, 0))) == 10
+    with pytest.raises(EngineError, match="prompt 0 has 30 tokens"):
+        generate_all(engine, [[3] * 30], sampling, 0)
+
+
 def test_no_rows_are_refused(make_policy):
     with pytest.raises(ValueError, match="rows is 0"):
         TorchEngine(make_policy(), NEVER, rows=0)

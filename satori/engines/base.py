@@ -25,6 +25,14 @@ class Sampling(BaseModel):
     """0 is greedy. Training uses no top-p or top-k: the sampled distribution is the trained one."""
     max_new_tokens: int = Field(default=256, gt=0)
     """A response that reaches this length ends with finish reason `length`; no end token is invented for it."""
+    context_length: int | None = Field(default=None, gt=0)
+    """Tokens that prompt and response may have together: a response that reaches it ends with `length` too. None: every
+    prompt has to leave room for `max_new_tokens`."""
+
+    def room(self, prompt: Sequence[int]) -> int:
+        """How many tokens the response to a prompt may have; none are left where this is below 1."""
+        left = self.max_new_tokens if self.context_length is None else self.context_length - len(prompt)
+        return min(self.max_new_tokens, left)
 
 
 class Engine(Protocol):

@@ -11,7 +11,7 @@ from satori.types import Completion, FinishReason
 class ScriptedEngine:
     """Answers each prompt with what ``script`` says: token ids, without the end token, for the prompt's ids.
 
-    Appends the end token, or cuts at ``max_new_tokens`` as a sampler would.
+    Appends the end token, or cuts where no room is left as a sampler would.
     """
 
     def __init__(self, script: Callable[[tuple[int, ...]], Sequence[int]], eos_token_id: int) -> None:
@@ -22,7 +22,7 @@ class ScriptedEngine:
     ) -> Iterator[tuple[int, Completion]]:
         for index, prompt in enumerate(prompts):
             ids = (*self.script(tuple(prompt)), self.eos_token_id)
-            cut = ids[: sampling.max_new_tokens]
+            cut = ids[: sampling.room(prompt)]
             reason = FinishReason.STOP if len(cut) == len(ids) else FinishReason.LENGTH
             yield index, Completion(cut, reason, (0.0,) * len(cut))
 

@@ -214,7 +214,8 @@ class ServerEngine(Server):
                 asked = {"prompt": decode(self.tokenizer, prompt)}
             else:
                 asked = {"prompt": list(prompt)}
-            body = self._body(sampling, _request_seed(seed, first + index), **asked, **self._exactly())
+            fitting = sampling.model_copy(update={"max_new_tokens": sampling.room(prompt)})
+            body = self._body(fitting, _request_seed(seed, first + index), **asked, **self._exactly())
             calls.append(self._call(path, body, len(prompt)))
         return calls
 

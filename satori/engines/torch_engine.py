@@ -152,6 +152,8 @@ class _Rows:
         """Tokens in the cache."""
         self.taken_R = torch.zeros(rows, dtype=torch.long, device=device)
         """Tokens sampled."""
+        self.room_R = torch.zeros(rows, dtype=torch.long, device=device)
+        """Tokens that may be sampled."""
         self.newest_R = torch.zeros(rows, dtype=torch.long, device=device)
         """Sampled, not yet in the cache."""
         self.tokens_RT = torch.zeros(rows, max_new_tokens, dtype=torch.long, device=device)
@@ -169,12 +171,18 @@ class _Rows:
         return torch.tensor(places, device=self.cached_R.device)
 
     def start(
-        self, places: Sequence[int], indices: Sequence[int], lengths: Sequence[int], seed: int, first: int
+        self,
+        places: Sequence[int],
+        indices: Sequence[int],
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        seed: int,
+        first: int,
     ) -> None:
-        """Put prompts of these lengths into free rows."""
-        for place, index, length in zip(places, indices, lengths, strict=True):
+        """Put prompts into free rows."""
+        for place, index, prompt in zip(places, indices, prompts, strict=True):
             self.indices[place] = index
-            self.cached_R[place], self.taken_R[place] = length, 0
+            self.cached_R[place], self.taken_R[place], self.room_R[place] = len(prompt), 0, sampling.room(prompt)
             self.uniforms_RT[place] = uniforms(derive_seed(seed, "request", first + index), self.uniforms_RT.shape[1])
 
     def take(
@@ -187,7 +195,7 @@ class _Rows:
         self.logprobs_RT[active_R, taken_R] = logprobs_R
         self.taken_R[active_R] = taken_R + 1
         stopped_R = torch.isin(tokens_R, stop_ids)
-        ended_R = stopped_R | (taken_R + 1 == self.tokens_RT.shape[1])
+        ended_R = stopped_R | (taken_R + 1 == self.room_R[active_R])
         if not ended_R.any():
             return
         for place, stopped in zip(active_R[ended_R].tolist(), stopped_R[ended_R].tolist(), strict=True):
@@ -203,7 +211,7 @@ class _Rows:
         """Keep the rows that are in use; returns which they were."""
         keep_R = self.active()
         self.indices = [index for index in self.indices if index is not None]
-        for name in ("cached_R", "taken_R", "newest_R", "tokens_RT", "logprobs_RT", "uniforms_RT"):
+        for name in ("cached_R", "taken_R", "room_R", "newest_R", "tokens_RT", "logprobs_RT", "uniforms_RT"):
             setattr(self, name, getattr(self, name)[keep_R])
         return keep_R
 
@@ -271,7 +279,7 @@ class TorchEngine:
             cache = _RowCache(self.model.config.num_hidden_layers)
             cache.capacity_rows = 1
             logits_RV = self._prefill(cache, [prompt], [0])
-            for taken in range(sampling.max_new_tokens):
+            for taken in range(sampling.room(prompt)):
                 tokens_R, _ = sample(logits_RV, sampling.temperature, noise_T[taken : taken + 1])
                 token = int(tokens_R)
                 if token in self.stop_ids:
@@ -292,11 +300,11 @@ class TorchEngine:
             self.model.set_attn_implementation(attention)
 
     def _check(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> None:
-        limit = getattr(self.model.config, "max_position_embeddings", None)
+        limit = getattr(self.model.config, "max_position_embeddings", None) or sampling.context_length
         for index, prompt in enumerate(prompts):
             if not prompt:
                 raise EngineError(f"prompt {index} is empty")
-            if limit is not None and len(prompt) + sampling.max_new_tokens > limit:
+            if (room := sampling.room(prompt)) < 1 or (limit is not None and len(prompt) + room > limit):
                 raise EngineError(
                     f"prompt {index} has {len(prompt)} tokens and max_new_tokens is {sampling.max_new_tokens}: "
                     f"together more than the model's context of {limit}; allow fewer new tokens or leave the prompt out"
@@ -316,7 +324,7 @@ class TorchEngine:
             if waiting and len(free) >= min(len(waiting), max(1, len(rows) // 8)):
                 batch = [waiting.popleft() for _ in range(min(len(free), len(waiting)))]
                 places = free[: len(batch)]
-                rows.start(places, batch, [len(prompts[i]) for i in batch], seed, first)
+                rows.start(places, batch, [prompts[i] for i in batch], sampling, seed, first)
                 logits_RV = self._prefill(cache, [prompts[i] for i in batch], places)
                 active_R = torch.tensor(places, device=logits_RV.device)
             elif len(free) == len(rows):

@@ -138,7 +138,7 @@ class VllmEngine:
         call, waiting = next(self._calls), {}
         try:
             for rank, number, prompt in asked:
-                parameters = self._parameters(sampling, derive_seed(seed, "request", number))
+                parameters = self._parameters(prompt, sampling, derive_seed(seed, "request", number))
                 name = f"{call}-{rank}-{number}"
                 waiting[name] = rank, number
                 engine.add_request(name, {"prompt_token_ids": prompt}, parameters)
@@ -155,7 +155,7 @@ class VllmEngine:
         """See :class:`satori.engines.base.StreamingEngine`. Raises EngineError as ``generate`` does."""
         engine = self._ready()
         self._check([prompt], sampling)
-        parameters = self._parameters(sampling, derive_seed(seed, "request", 0))
+        parameters = self._parameters(prompt, sampling, derive_seed(seed, "request", 0))
         parameters.output_kind = type(parameters.output_kind).DELTA
         name = str(next(self._calls))
         engine.add_request(name, {"prompt_token_ids": list(prompt)}, parameters)
@@ -261,18 +261,18 @@ class VllmEngine:
                 raise EngineError(f"prompt {index} is empty")
             if not 0 <= min(prompt) <= max(prompt) < vocabulary:
                 raise EngineError(f"prompt {index} has a token outside of the model's vocabulary of {vocabulary}")
-            if len(prompt) + sampling.max_new_tokens > limit:
+            if (room := sampling.room(prompt)) < 1 or len(prompt) + room > limit:
                 raise EngineError(
                     f"prompt {index} has {len(prompt)} tokens and max_new_tokens is {sampling.max_new_tokens}: "
                     f"together more than the model's context of {limit}; allow fewer new tokens or leave the prompt out"
                 )
 
-    def _parameters(self, sampling: Sampling, seed: int) -> Any:
+    def _parameters(self, prompt: Sequence[int], sampling: Sampling, seed: int) -> Any:
         drawn = {"seed": seed} if sampling.temperature > 0 else {}
         vocabulary = self._open().llm_engine.model_config.get_vocab_size()
         stops = sorted(i for i in self.stop_ids if 0 <= i < vocabulary)  # a tokenizer may have more than the model
         return self._new_parameters(
-            temperature=sampling.temperature, max_tokens=sampling.max_new_tokens, stop_token_ids=stops, **drawn
+            temperature=sampling.temperature, max_tokens=sampling.room(prompt), stop_token_ids=stops, **drawn
         )
 
     def _completion(self, output: Any) -> Completion:

@@ -37,6 +37,7 @@ def analyse(responses: Sequence[EvaluatedResponse]) -> dict[str, object]:
         "accuracy_ci95": overall["ci95"],
         "count": overall["count"],
         "responses": len(responses),
+        "unanswered": sum(r.unanswered for r in responses),
         "statuses": {status.value: statuses[status] for status in Status},
         "by_level": by_level(responses, accuracy),
         "sampling": asdict(rates) if rates else None,

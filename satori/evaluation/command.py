@@ -94,13 +94,21 @@ def _respond(
     asked: Evaluation, opened: OpenModel, problems: Sequence[tuple[str, Problem]], out: Path, console: Console
 ) -> list[EvaluatedResponse]:
     """The responses to all problems."""
-    engine, tokenizer, length = opened.engine, opened.tokenizer, opened.context_length
-    sampling = Sampling(temperature=asked.temperature, max_new_tokens=asked.max_new_tokens)
+    sampling = Sampling(
+        temperature=asked.temperature, max_new_tokens=asked.max_new_tokens, context_length=opened.context_length
+    )
     with Display(console) as display:
         task = display.task("evaluate")
         task.start(len(problems) * asked.samples)
         responses = respond(
-            engine, tokenizer, problems, asked.samples, sampling, asked.seed, out / RESPONSES, length, task.advance
+            opened.engine,
+            opened.tokenizer,
+            problems,
+            asked.samples,
+            sampling,
+            asked.seed,
+            out / RESPONSES,
+            task.advance,
         )
         task.finish(f"{len(responses)} responses")
     return responses

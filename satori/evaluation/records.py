@@ -45,6 +45,11 @@ class EvaluatedResponse:
             raise ValueError(f"the score of {self.problem_id!r}, sample {self.sample}, is {self.score}")
 
     @property
+    def unanswered(self) -> bool:
+        """No token of it was sampled: the prompt left no room for one, or a server refused it."""
+        return not self.finished and self.tokens == 0
+
+    @property
     def correct(self) -> bool:
         """Right and finished: a response cut off never gave its final answer."""
         return self.finished and self.status is Status.CORRECT

@@ -51,14 +51,13 @@ def respond(
     sampling: Sampling,
     seed: int,
     path: Path,
-    context_length: int | None = None,
     on_done: Callable[[int], None] = lambda newly: None,
 ) -> list[EvaluatedResponse]:
     """``samples`` responses to each (set name, problem), graded, in order; ``path`` holds what is done so far.
 
     ``on_done`` is told how many more are done, of several ranks by this one; first, how many were saved before. A
-    prompt that leaves no room for ``max_new_tokens`` in a context of ``context_length`` tokens gets an empty unfinished
-    response. Raises ArtifactError for a broken file.
+    prompt that leaves no room for a response is not asked: it gets an empty unfinished one. Raises ArtifactError for a
+    broken file.
     """
     wanted = [Asked(name, problem, sample) for name, problem in problems for sample in range(samples)]
     saved = ranks.first_does(lambda: {record_key(record): record for record in recover_all(path)})
@@ -69,9 +68,7 @@ def respond(
     graded: list[Future[EvaluatedResponse]] = []
     with ThreadPoolExecutor(_GRADING_THREADS) as threads:
         try:
-            for asked, completion in _completions(
-                engine, tokenizer, wanted, set(saved), sampling, seed, context_length
-            ):
+            for asked, completion in _completions(engine, tokenizer, wanted, set(saved), sampling, seed):
                 graded.append(threads.submit(evaluate, tokenizer, asked, completion))
                 graded = _save_finished(graded, own, saved, on_done, wait=False)
         finally:  # also when interrupted: what is generated is kept
@@ -90,7 +87,6 @@ def _completions(
     saved: set[Key],
     sampling: Sampling,
     seed: int,
-    context_length: int | None,
 ) -> Iterator[tuple[Asked, Completion]]:
     """This rank's completions of what is not saved yet, as they finish."""
     greedy = sampling.temperature == 0
@@ -101,8 +97,7 @@ def _completions(
             continue
         chunk = [asked for asked in chunk if not greedy or asked.key not in saved]
         prompts = [encode_prompt(tokenizer, asked.problem.question) for asked in chunk]
-        room = None if context_length is None else context_length - sampling.max_new_tokens
-        fitting = [i for i, prompt in enumerate(prompts) if room is None or len(prompt) <= room]
+        fitting = [i for i, prompt in enumerate(prompts) if sampling.room(prompt) > 0]
         for i in sorted(set(range(len(chunk))) - set(fitting)):
             if chunk[i].key not in saved:
                 yield chunk[i], Completion((), FinishReason.LENGTH)

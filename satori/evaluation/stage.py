@@ -59,16 +59,19 @@ def run_stage(context: StageContext) -> str:
     settings = context.recipe.evaluate
     sets = problem_sets(settings, context.problems(Split.TEST, TEST_DRAW), not context.recipe.problems.sources)
     problems = [(name, problem) for name, group in sets.items() for problem in group]
-    sampling = Sampling(temperature=0, max_new_tokens=settings.max_new_tokens)
     context.task.start(len(MODELS) * len(problems))
     figures = []
     for model in MODELS:
         tokenizer = load_tokenizer(context.artifact(model))
         length = context_limit(context.recipe.engine, context.artifact(model))
+        sampling = Sampling(temperature=0, max_new_tokens=settings.max_new_tokens, context_length=length)
         path = context.folder / f"{model}.jsonl"
         with context.engine(model) as engine:
-            responses = respond(
-                engine, tokenizer, problems, 1, sampling, context.seed, path, length, context.task.advance
+            responses = respond(engine, tokenizer, problems, 1, sampling, context.seed, path, context.task.advance)
+        if unanswered := sum(r.unanswered for r in responses):
+            context.task.warn(
+                f"{model}: {unanswered} of {len(responses)} prompts leave no room for a response in its context of "
+                f"{length} tokens: not asked, counted as wrong"
             )
         main = [r for r in responses if r.set_name == MAIN_SET]
         figures.append(f"{model} {sum(r.correct for r in main) / len(main):.1%}")

@@ -60,7 +60,19 @@ def accuracy_section(results: ResultSet, terms: Mapping[str, str]) -> Section:
                 tuple(map(_accuracy_row, results.series)),
                 "Truncated: responses cut off by the length limit, which count as wrong. Lengths are in tokens.",
             ),
+            *(Text(said) for one in results.series if (said := _unanswered(one))),
         ),
+    )
+
+
+def _unanswered(one: Series) -> str:
+    """How many prompts were not asked or answered; empty where all were."""
+    count, responses = (whole(number(one.results, key)) for key in ("unanswered", "responses"))
+    if not number(one.results, "unanswered"):
+        return ""
+    return (
+        f"Warning: {one.label}: {count} of {responses} prompts leave no room for a response in the model's context, or "
+        "a server refused them: not answered, counted as wrong."
     )
 
 

@@ -250,6 +250,13 @@ def test_the_whole_context_may_be_used(engine, stops):
     assert len(completion.token_ids) == 10
 
 
+def test_a_response_ends_where_the_context_does(engine, stops):
+    stops(NEVER)
+    sampling = Sampling(max_new_tokens=10, context_length=CONTEXT)
+    found = generate_all(engine, [[5] * (CONTEXT - 4), [5]], sampling, 0)
+    assert [len(completion.token_ids) for completion in found] == [4, 10]
+
+
 def test_a_response_can_be_watched_as_it_is_written(engine):
     """The same tokens as in a call of generate, one after the other, and without the end token."""
     for temperature in (0.0, 1.0):
