@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -87,9 +88,10 @@ def run_stage(context: StageContext) -> str:
 def warm_up(context: StageContext, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
     """Fine-tune on reference solutions, in place. Raises ArtifactError where the problems have none."""
     settings, problems = context.recipe.model.warmup, context.recipe.problems
-    stream = problem_stream(problems, Split.TRAIN, derive_seed(0, "warm-up"))  # all seeds of a recipe share one base
-    solved = (problem for problem in islice(stream, 20 * settings.examples) if problem.solution)
-    sequences = [reference_sequence(tokenizer, problem) for problem in islice(solved, settings.examples)]
+    seed = derive_seed(0, "warm-up")  # all seeds of a recipe share one base
+    with closing(problem_stream(problems, Split.TRAIN, seed, say=context.task.say)) as stream:
+        solved = (problem for problem in islice(stream, 20 * settings.examples) if problem.solution)
+        sequences = [reference_sequence(tokenizer, problem) for problem in islice(solved, settings.examples)]
     if not sequences:
         raise ArtifactError("model.warmup needs problems with reference solutions; the recipe's have none")
     fine_tune(model, tokenizer, sequences, settings, context.folder, context.task, context.seed, context.trackers)

@@ -8,7 +8,6 @@ parameters start over, the knowledge stays.
 import heapq
 import random
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ def run_stage(context: StageContext) -> str:
     check_vocabulary(base, context.artifact("rl_1"))
     path = context.folder / "trajectories.jsonl"
     if not ranks.first_does(path.exists):
-        problems = list(islice(context.problems(Split.TRAIN, derive_seed(context.seed, "problems")), settings.problems))
+        problems = context.draw_problems(Split.TRAIN, derive_seed(context.seed, "problems"), settings.problems)
 
         def solved(responses: Sequence[Response]) -> list[dict[str, Any]]:
             rng = random.Random(derive_seed(context.seed, "choose", responses[0].problem.id))

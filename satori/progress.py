@@ -51,6 +51,10 @@ class Task:
         """What to show beside the bar: the current loss or accuracy."""
         self._display.bars.update(self._line, note=text)
 
+    def say(self, text: str) -> None:
+        """A line that stays: what the stage has to work with."""
+        self._display.console.print(text, markup=False, highlight=False)
+
     def warn(self, text: str) -> None:
         """A line that stays: something that went wrong and does not stop the stage."""
         self._display.console.print(f"warning: {text}", style="yellow", markup=False, highlight=False)

@@ -10,7 +10,6 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -158,14 +157,14 @@ def measure(context: StageContext, reward_model: PreTrainedModel) -> str:
 def sample_pairs(context: StageContext) -> Iterator[dict[str, Any]]:
     """Preference pairs from the format-tuned model."""
     settings = context.recipe.reward_model
-    problems = islice(context.problems(Split.TRAIN, derive_seed(context.seed, "problems")), settings.problems)
+    problems = context.draw_problems(Split.TRAIN, derive_seed(context.seed, "problems"), settings.problems)
 
     def pairs(responses: Sequence[Response]) -> list[dict[str, Any]]:
         rng = random.Random(derive_seed(context.seed, "pairs", responses[0].problem.id))
         return [vars(pair) for pair in make_pairs(responses, settings.pairs_per_problem, rng)]
 
     seed = derive_seed(context.seed, "pairs")
-    return context.sample_records("format_tuned", list(problems), settings, seed, pairs)
+    return context.sample_records("format_tuned", problems, settings, seed, pairs)
 
 
 def make_pairs(responses: Sequence[Response], most: int, rng: random.Random) -> list[PreferencePair]:
@@ -183,7 +182,7 @@ def held_out(context: StageContext, split: Split) -> list[Problem]:
     """The problems of a split that the reward model is judged on. Raises ArtifactError where there are none."""
     settings = context.recipe.reward_model
     seed, count = (TEST_DRAW, settings.test_problems) if split is Split.TEST else (0, settings.validation_problems)
-    problems = list(islice(context.problems(split, seed), count))
+    problems = context.draw_problems(split, seed, count)
     if not problems:
         raise ArtifactError(
             f"the recipe's problems have none for {split}: one in twenty is, chosen by its question; give more problems"

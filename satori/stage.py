@@ -1,13 +1,15 @@
 """What a stage is: a name, the settings that shape its artifact, the stages it reads, and a function that runs it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from satori.benchmarks.rows import UnusableRow
 from satori.coat import encode_prompt
 from satori.engines.base import PolicyEngine, Sampling
 from satori.engines.opening import open_engine
@@ -52,14 +54,24 @@ class StageContext:
         """The folder of an earlier stage's artifact."""
         return self.run.path(stage)
 
-    def problems(self, split: Split, seed: int) -> Iterator[Problem]:
-        """The recipe's problems of a split, one at a time; of real sources those that are short enough."""
+    def problems(self, split: Split, seed: int) -> Generator[Problem, None, None]:
+        """The recipe's problems of a split, one at a time; of real sources those that are short enough. Close it where
+        enough are drawn: what became of the rows of real sources is shown then."""
         settings = self.recipe.problems
-        stream = problem_stream(settings, split, seed)
         if not settings.sources:
-            return stream
-        tokenizer = load_tokenizer(self.artifact("base"))
-        return (p for p in stream if len(encode_prompt(tokenizer, p.question)) <= settings.max_prompt_tokens)
+            return problem_stream(settings, split, seed)
+        tokenizer, longest = load_tokenizer(self.artifact("base")), settings.max_prompt_tokens
+
+        def check(problem: Problem) -> None:
+            if len(encode_prompt(tokenizer, problem.question)) > longest:
+                raise UnusableRow(f"prompt of more than {longest} tokens")
+
+        return problem_stream(settings, split, seed, check, self.task.say)
+
+    def draw_problems(self, split: Split, seed: int, count: int) -> list[Problem]:
+        """The first of these problems, or all where there are fewer."""
+        with closing(self.problems(split, seed)) as stream:
+            return list(islice(stream, count))
 
     def engine(self, stage: str, model: PreTrainedModel | None = None) -> AbstractContextManager[PolicyEngine]:
         """The recipe's engine for the model of an earlier stage, or for that model while it is trained on."""

@@ -7,6 +7,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from satori.authors.ft_data import ReleasedDemonstrations, kind_of, read_demonstrations
 from satori.authors.prompts import rendered, split_query
@@ -14,9 +15,13 @@ from satori.authors.rl_data import ReleasedStates, initial_states_of, read_state
 from satori.coat import PROMPT_INSTRUCTION, encode_prompt, parse, render, render_prompt
 from satori.grading import AnswerForm, AnswerKind
 from satori.problems.row_streams import SourceError
+from satori.progress import Display
+from satori.recipe import load_recipe
 from satori.reinforcement.restart_buffer import Start
 from satori.reinforcement.rollouts import InitialState, StartWeights, draw_states
-from satori.run_folder import read_jsonl, write_jsonl
+from satori.reinforcement.stage import run_restarts
+from satori.run_folder import ArtifactError, RunFolder, read_jsonl, write_jsonl
+from satori.stage import StageContext
 from satori.synthesis.pipeline import Kind
 from satori.tiny_model import build_tokenizer
 from satori.types import Problem
@@ -168,6 +173,26 @@ def test_rows_of_another_form_are_errors_that_name_the_row(states, row, messages
     stream = states(ROWS[0], row, ROWS[1], skip_bad_rows=True)
     assert len(list(stream)) == 2
     assert stream.counts.left_out == {"of another form than expected": 1}
+
+
+@pytest.fixture
+def stage(tmp_path, tokenizer):
+    """Makes the context of a stage in a run folder that has a format-tuned tokenizer and no buffers yet."""
+
+    def make(*overrides):
+        recipe, task = load_recipe("tiny", overrides), Display(Console(quiet=True)).task("restarts")
+        (tmp_path / "restarts").mkdir()
+        tokenizer.save_pretrained(tmp_path / "format_tuned")
+        return StageContext("restarts", recipe, tmp_path / "restarts", RunFolder(tmp_path), 0, task)
+
+    return make
+
+
+@pytest.mark.parametrize("rows", [[], [{**ROWS[0], "answer": " "}]])
+def test_no_state_at_all_is_an_error_with_the_counts(tmp_path, stage, rows):
+    path = jsonl(tmp_path / "rl.jsonl", rows)
+    with pytest.raises(ArtifactError, match=rf"rl\.jsonl has no initial state: 0 of {len(rows)} rows used"):
+        run_restarts(stage(("restarts.released", f"{{path: {path}}}")))
 
 
 def test_states_without_an_answer_or_too_long_are_counted(states, tokenizer):

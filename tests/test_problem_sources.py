@@ -1,5 +1,6 @@
 """Problem sources: presets, columns, answers, filters, splits, counts, errors, memory (satori.problems.sources)."""
 
+import contextlib
 import itertools
 import json
 import random
@@ -20,6 +21,7 @@ from satori.problems.recipe_problems import ProblemSettings, problem_stream
 from satori.problems.row_streams import SourceError, shuffled
 from satori.problems.source_settings import PRESETS, ProblemSource
 from satori.problems.sources import interleaved, open_source
+from satori.run_folder import ArtifactError
 
 OPENMATH = {
     "problem": "Halve $x$.",
@@ -321,6 +323,26 @@ def test_two_sources_of_one_name_have_no_id_in_common(tmp_path, columns):
     problems = list(problem_stream(settings, Split.TRAIN, 0))
     assert len({p.id for p in problems}) == len(problems) == 2 * len({p.question for p in problems})
     assert {p.id.partition("rows-")[0] for p in problems} == {"", "2:"}
+
+
+def test_what_became_of_the_rows_of_each_source_is_said_when_the_stream_ends_or_is_closed(tmp_path):
+    short = jsonl(tmp_path / "short.jsonl", *numbered(3), {"question": "What is x?", "answer": "x"})
+    settings = ProblemSettings(sources=(ProblemSource(path=short, answer_kind="number"),))
+    for drawn in (1, 99):
+        said: list[str] = []
+        with contextlib.closing(problem_stream(settings, Split.TRAIN, 0, say=said.append)) as stream:
+            problems = list(itertools.islice(stream, drawn))
+        assert len(said) == 1 and said[0].startswith(f"{short} (train): {len(problems)} of ")
+    assert f"1 left out: the answer is no number (first: {short}, line 4)" in said[0]
+
+
+def test_sources_without_a_problem_to_train_on_are_an_error_with_the_counts(tmp_path):
+    empty = jsonl(tmp_path / "empty.jsonl")
+    words = jsonl(tmp_path / "words.jsonl", *({"question": f"{n}?", "answer": "many"} for n in range(50)))
+    sources = tuple(ProblemSource(path=path, answer_kind="number") for path in (empty, words))
+    with pytest.raises(ArtifactError, match=r"empty\.jsonl \(train\): 0 of 0 .*words\.jsonl .*: 0 of 50 .* no number"):
+        next(problem_stream(ProblemSettings(sources=sources), Split.TRAIN, 0))
+    assert list(problem_stream(ProblemSettings(sources=sources), Split.TEST, 0)) == []
 
 
 def test_an_id_that_all_rows_have_still_tells_them_apart(tmp_path):

@@ -549,12 +549,12 @@ def context(tmp_path):
     """Makes the stage's context in a run folder of its own, with the shipped base model."""
     made = []
 
-    def make(**settings):
+    def make(*more, **settings):
         root = tmp_path / str(len(made))
         shutil.copytree(Path(str(resources.files("satori"))) / "assets/tiny_base", root / "base")
         (root / "work").mkdir()
         overrides = {"demonstrations": 12, "problems_per_chunk": 6, **settings}
-        recipe = load_recipe("tiny", [(f"synthesis.{k}", str(v)) for k, v in overrides.items()])
+        recipe = load_recipe("tiny", [*more, *((f"synthesis.{k}", str(v)) for k, v in overrides.items())])
         task = Display(Console(quiet=True)).task("synthesis")
         made.append(StageContext("synthesis", recipe, root / "work", RunFolder(root), 5, task))
         return made[-1]
@@ -585,6 +585,24 @@ def test_local_agents_make_the_same_again_and_after_a_kill_at_any_moment(context
         cut = "".join(lines[:kept]) + lines[kept][: len(lines[kept]) // 2]
         (again.folder / "problems.jsonl").write_text(cut)
         assert outcome(again) == whole
+
+
+def test_no_demonstration_is_an_error_that_says_what_became_of_the_problems(context):
+    with pytest.raises(ArtifactError, match="no demonstration came of 2 problems: 8 solution without an answer"):
+        synthesis_stage.run_stage(context(problems_per_chunk=2, max_chunks=1, max_new_tokens=1))
+
+
+def test_released_demonstrations_without_one_of_use_are_an_error_with_the_counts(context, tmp_path):
+    (tmp_path / "ft.jsonl").write_text('{"query": "1+1?", "response": " "}\n')
+    with pytest.raises(ArtifactError, match=r"ft\.jsonl has no demonstration .*: 0 of 1 rows .*response is empty"):
+        synthesis_stage.run_stage(context(released=f"{{path: {tmp_path}/ft.jsonl}}"))
+
+
+def test_a_source_without_a_usable_row_is_an_error_with_the_counts(context, tmp_path):
+    (tmp_path / "words.jsonl").write_text('{"question": "How many?", "answer": "many"}\n')
+    source = f"[{{path: {tmp_path}/words.jsonl, answer_kind: number}}]"
+    with pytest.raises(ArtifactError, match=r"words\.jsonl \(train\): 0 of 1 rows used; 1 left out"):
+        synthesis_stage.run_stage(context(("problems.sources", source)))
 
 
 def test_another_seed_makes_others(context):

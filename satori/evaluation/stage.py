@@ -3,6 +3,7 @@ and benchmarks. One file of responses a model; an interrupted evaluation goes on
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -57,7 +58,8 @@ class EvaluateSettings(Settings):
 
 def run_stage(context: StageContext) -> str:
     settings = context.recipe.evaluate
-    sets = problem_sets(settings, context.problems(Split.TEST, TEST_DRAW), not context.recipe.problems.sources)
+    with closing(context.problems(Split.TEST, TEST_DRAW)) as held_out:
+        sets = problem_sets(settings, held_out, not context.recipe.problems.sources)
     problems = [(name, problem) for name, group in sets.items() for problem in group]
     context.task.start(len(MODELS) * len(problems))
     figures = []

@@ -12,7 +12,7 @@ however many problems are drawn from each.
 import hashlib
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -88,7 +88,7 @@ def make_problem(operands: tuple[int, ...], level: int, rng: random.Random) -> P
     )
 
 
-def problem_stream(split: Split, seed: int, levels: tuple[int, ...] = tuple(LEVELS)) -> Iterator[Problem]:
+def problem_stream(split: Split, seed: int, levels: tuple[int, ...] = tuple(LEVELS)) -> Generator[Problem, None, None]:
     """Endless distinct problems of a split, levels in turn, the same for the same seed.
 
     Level 1 has only a few hundred problems outside of training; where a level runs out its turn is skipped.

@@ -66,6 +66,11 @@ class RowSettings(Settings):
     skip_bad_rows: bool = False
     """Count rows of another form than expected, where otherwise the first one is an error."""
 
+    @property
+    def where(self) -> str:
+        """What a user knows the rows by."""
+        return self.path or self.hub
+
 
 @dataclass
 class RowCounts:
@@ -87,6 +92,9 @@ class RowCounts:
         """A line to show for all, and one for each reason, the most frequent one first."""
         shown = [f"{self.used} of {self.rows} rows used"]
         return shown + [f"{n} left out: {reason} (first: {self.first[reason]})" for reason, n in self._by_frequency()]
+
+    def __str__(self) -> str:
+        return "; ".join(self.lines())
 
     def _by_frequency(self) -> list[tuple[str, int]]:
         return sorted(self.left_out.items(), key=lambda item: (-item[1], item[0]))

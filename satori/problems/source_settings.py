@@ -105,6 +105,10 @@ class ProblemSource(RowSettings):
         return self.task or self.preset or (Path(self.path).stem if self.path else self.hub.rpartition("/")[2])
 
     @property
+    def where(self) -> str:
+        return self.task or super().where
+
+    @property
     def form(self) -> AnswerForm:
         return AnswerForm(kind=self.answer_kind, labels=self.labels, multiple=self.multiple)
 

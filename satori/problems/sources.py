@@ -19,7 +19,7 @@ checking questions against the benchmarks. Two questions that differ in a number
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,14 +35,20 @@ from satori.problems.source_settings import AnswerPlace, ProblemSource
 from satori.types import Problem
 
 
-def open_source(source: ProblemSource, split: Split | None = None, seed: int = 0) -> RowStream[Problem]:
+def open_source(
+    source: ProblemSource,
+    split: Split | None = None,
+    seed: int = 0,
+    check: Callable[[Problem], None] = lambda problem: None,
+) -> RowStream[Problem]:
     """The problems of one split of a source, or of all, one at a time; the same ones for the same settings and seed.
 
     It ends where the source does, or where a task has made up no new problem for a long time. Reading starts with the
-    first problem that is asked for, and raises SourceError where the source is not as its settings say.
+    first problem that is asked for, and raises SourceError where the source is not as its settings say. ``check`` may
+    refuse a problem: it raises UnusableRow.
     """
     counts = RowCounts()
-    chosen = _Choice(split, SeenQuestions(source.remembered_questions))
+    chosen = _Choice(split, SeenQuestions(source.remembered_questions), check)
     if source.task:
         from satori.problems.gym_stream import gym_rows  # slow to import
 
@@ -65,10 +71,11 @@ def interleaved(streams: Iterable[Iterator[Problem]]) -> Iterator[Problem]:
 
 @dataclass(frozen=True)
 class _Choice:
-    """Which questions to take: those of a split that were not taken before."""
+    """Which problems to take: those of a split whose questions were not taken before, where nobody refuses them."""
 
     split: Split | None
     seen: SeenQuestions
+    refuse: Callable[[Problem], None]
 
     def refuse_other_split(self, key: int) -> None:
         if self.split is not None and (other := split_of_question(key)) is not self.split:
@@ -82,6 +89,7 @@ class _Choice:
         key = question_key(problem.question)
         self.refuse_other_split(key)
         self.refuse_repeated(key)
+        self.refuse(problem)
         return problem
 
 
@@ -111,6 +119,7 @@ class _Reader:
             form=self.form,
         )
         self.chosen.refuse_repeated(key)
+        self.chosen.refuse(problem)
         return problem
 
     def _refuse_filtered(self, row: Row) -> None:

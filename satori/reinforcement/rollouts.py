@@ -21,6 +21,7 @@ from satori.grading import Grade
 from satori.precision import Precision, autocast
 from satori.reinforcement.restart_buffer import Start
 from satori.reinforcement.rewards import Outcome, RewardBreakdown, reward
+from satori.run_folder import ArtifactError
 from satori.sampling import answer
 from satori.scoring import PromptResponse, reward_logits
 from satori.types import Completion, FinishReason, Problem
@@ -65,12 +66,12 @@ def draw_states(
 ) -> list[InitialState]:
     """``count`` initial states drawn by weight, ``samples`` copies of each standing together.
 
-    A kind of start that has no states has no weight. Raises ValueError where nothing is left to draw from.
+    A kind of start that has no states has no weight. Raises ArtifactError where nothing is left to draw from.
     """
     rng = random.Random(seed)
     kinds = [kind for kind in Start if states.get(kind) and getattr(weights, kind.value) > 0]
     if not kinds:
-        raise ValueError("no initial states to draw from: every start weight is 0 or its buffer is empty")
+        raise ArtifactError("no initial states to draw from: every start weight is 0 or its buffer is empty")
     chosen = rng.choices(kinds, [getattr(weights, kind.value) for kind in kinds], k=-(-count // samples))
     return [state for kind in chosen for state in [rng.choice(states[kind])] * samples][:count]
 

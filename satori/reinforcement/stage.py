@@ -9,7 +9,6 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -93,8 +92,8 @@ class RLSettings(PPOSettings):
 
 def training_problems(context: StageContext) -> list[Problem]:
     """The problems of both rounds; the restart buffers are built from the same ones."""
-    stream = context.problems(Split.TRAIN, derive_seed(context.recipe.seed, "rl problems"))
-    return list(islice(stream, context.recipe.restarts.problems))
+    seed = derive_seed(context.recipe.seed, "rl problems")
+    return context.draw_problems(Split.TRAIN, seed, context.recipe.restarts.problems)
 
 
 # --- satori restarts --------------------------------------------------------------------------------------------
@@ -141,6 +140,9 @@ def take_released(context: StageContext, settings: ReleasedStates, tokenizer: Pr
     """The authors' states, checked, in their own format; the buffers are in the same file as the plain problems."""
     stream = read_states(settings, tokenizer)
     write_rows(context.folder / RELEASED, stream)
+    if not stream.counts.used:
+        raise ArtifactError(f"{settings.where} has no initial state: {stream.counts}")
+    context.task.say(f"{settings.where}: {stream.counts}")
     return stream.counts.lines()[0]
 
 
@@ -181,7 +183,7 @@ def train_round(
         reward_model = shard(reward_model, in_bfloat16(settings.precision))
     sampling = Sampling(temperature=settings.temperature, max_new_tokens=settings.max_new_tokens)
     states = initial_states(context)
-    validation = list(islice(context.problems(Split.VALIDATION, 0), settings.validation_problems))
+    validation = context.draw_problems(Split.VALIDATION, 0, settings.validation_problems)
     greedy = Sampling(temperature=0, max_new_tokens=settings.max_new_tokens)
     metrics_file, samples_file = context.folder / "metrics.jsonl", context.folder / "samples.jsonl"
     forget_after(metrics_file, first)

@@ -7,21 +7,22 @@ plain demonstrations, correct solutions only.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, closing
 from itertools import islice
 
 from satori.authors.ft_data import ReleasedDemonstrations, read_demonstrations
 from satori.config import derive_seed
 from satori.engines.server_errors import Cause, ServerError
 from satori.problems.arithmetic import Split
-from satori.run_folder import write_jsonl
+from satori.run_folder import ArtifactError, write_jsonl
 from satori.stage import StageContext
 from satori.synthesis.agents import Agents
 from satori.synthesis.flow import flow, waves
 from satori.synthesis.journal import Harvest, Journal, Place, SynthesisSettings
 from satori.synthesis.opening import open_agents
 from satori.synthesis.pipeline import ProblemRecord, demonstrate
+from satori.types import Problem
 
 __all__ = ["SynthesisSettings", "run_stage"]
 
@@ -31,7 +32,7 @@ _HOPELESS = 20
 
 def run_stage(context: StageContext) -> str:
     released = context.recipe.synthesis.released
-    harvest = asyncio.run(_work(context)) if released is None else take_released(context, released)
+    harvest = make_demonstrations(context) if released is None else take_released(context, released)
     write_jsonl(context.folder / "demonstrations.jsonl", harvest.kept)
     counts = {"kinds": harvest.kinds(), "dropped": dict(harvest.dropped), "failed": dict(harvest.failed)}
     write_jsonl(context.folder / "counts.jsonl", [{"problems": harvest.problems, **counts}])
@@ -40,22 +41,37 @@ def run_stage(context: StageContext) -> str:
 
 
 def take_released(context: StageContext, released: ReleasedDemonstrations) -> Harvest:
-    """The authors' demonstrations, as many as the recipe asks for. Raises SourceError where they cannot be read."""
+    """The authors' demonstrations, as many as the recipe asks for. Raises SourceError where they cannot be read, and
+    ArtifactError where none is of use."""
     harvest = Harvest(context.recipe.variant, context.recipe.synthesis)
-    for record in read_demonstrations(released):
+    stream = read_demonstrations(released)
+    for record in stream:
         harvest.offer(record)
         if harvest.enough:
             break
+    if not harvest.kept:
+        raise ArtifactError(f"{released.where} has no demonstration for this recipe: {stream.counts}")
+    context.task.say(f"{released.where}: {stream.counts}")
     return harvest
 
 
-async def _work(context: StageContext) -> Harvest:
+def make_demonstrations(context: StageContext) -> Harvest:
+    """Demonstrations of the recipe's problems. Raises ArtifactError where not one came of them."""
+    with closing(context.problems(Split.TRAIN, derive_seed(context.seed, "problems"))) as problems:
+        harvest = asyncio.run(_work(context, problems))
+    if not harvest.kept:
+        lost = ", ".join(f"{count} {why}" for why, count in (harvest.dropped + harvest.failed).most_common())
+        raise ArtifactError(f"no demonstration came of {harvest.problems} problems: {lost or 'nothing was sampled'}")
+    return harvest
+
+
+async def _work(context: StageContext, problems: Iterator[Problem]) -> Harvest:
     """Go on from what an interrupted run has left until there is enough, or no more problem. Raises ServerError where
     so many problems in a row failed, or all there are, that a server must be in lasting trouble."""
     settings = context.recipe.synthesis
     journal = Journal(context.folder / "problems.jsonl")
     harvest = Harvest(context.recipe.variant, settings)
-    async with open_agents(context) as agents, aclosing(_records(context, agents, journal)) as groups:
+    async with open_agents(context) as agents, aclosing(_records(context, problems, agents, journal)) as groups:
         for line in journal.lines():
             harvest.add(line)
         context.task.start(settings.demonstrations, done=len(harvest.kept))
@@ -87,12 +103,11 @@ def _lasting_trouble(in_a_row: int, last: ProblemRecord) -> ServerError:
 
 
 def _records(
-    context: StageContext, agents: Agents, journal: Journal
+    context: StageContext, problems: Iterator[Problem], agents: Agents, journal: Journal
 ) -> AsyncGenerator[list[tuple[int, ProblemRecord]], None]:
     """What becomes of the problems that have no record yet, in groups that end together."""
     settings = context.recipe.synthesis
-    stream = context.problems(Split.TRAIN, derive_seed(context.seed, "problems"))
-    chosen = islice(stream, settings.problems_per_chunk * settings.max_chunks)
+    chosen = islice(problems, settings.problems_per_chunk * settings.max_chunks)
 
     async def work(item: Place) -> tuple[int, ProblemRecord]:
         place, problem = item
