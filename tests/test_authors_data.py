@@ -19,7 +19,7 @@ from satori.progress import Display
 from satori.recipe import load_recipe
 from satori.reinforcement.restart_buffer import Start
 from satori.reinforcement.rollouts import InitialState, StartWeights, draw_states
-from satori.reinforcement.stage import run_restarts
+from satori.reinforcement.stage import initial_states, run_restarts
 from satori.run_folder import ArtifactError, RunFolder, read_jsonl, write_jsonl
 from satori.stage import StageContext
 from satori.synthesis.pipeline import Kind
@@ -193,6 +193,16 @@ def test_no_state_at_all_is_an_error_with_the_counts(tmp_path, stage, rows):
     path = jsonl(tmp_path / "rl.jsonl", rows)
     with pytest.raises(ArtifactError, match=rf"rl\.jsonl has no initial state: 0 of {len(rows)} rows used"):
         run_restarts(stage(("restarts.released", f"{{path: {path}}}")))
+
+
+@pytest.mark.parametrize(("longest", "kept"), [(0, 2), (1000, 3)])
+def test_the_longest_prompt_of_restarts_counts_for_released_states_too(tmp_path, stage, tokenizer, longest, kept):
+    path = jsonl(tmp_path / "rl.jsonl", ROWS)
+    most = len(tokenizer.encode(PROMPT + WRONG, add_special_tokens=False))
+    released = f"{{path: {path}, longest: {longest}}}"
+    context = stage(("restarts.released", released), ("restarts.max_prompt_tokens", str(most)))
+    assert run_restarts(context) == f"{kept} of 3 rows used"
+    assert sum(map(len, initial_states(context).values())) == kept
 
 
 def test_states_without_an_answer_or_too_long_are_counted(states, tokenizer):

@@ -44,7 +44,7 @@ class ReleasedStates(RowSettings):
     own_prompt: bool = False
     """Ask each question as our own prompts do, instead of keeping the released prompt word for word."""
     longest: int = Field(default=0, ge=0)
-    """Tokens of prompt and prefix together; longer states are left out, never cut. 0: as long as they are."""
+    """Tokens of prompt and prefix together; longer states are left out, never cut. 0: restarts.max_prompt_tokens."""
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,9 @@ def run_restarts(context: StageContext) -> str:
         return "none: this variant does not reflect"
     tokenizer = load_tokenizer(context.artifact("format_tuned"))
     if settings.released is not None:
-        return take_released(context, settings.released, tokenizer)
+        longest = settings.released.longest or settings.max_prompt_tokens
+        fitting = settings.released.model_copy(update={"longest": longest})
+        return ranks.first_does(lambda: take_released(context, fitting, tokenizer))
     problems, action_ids = training_problems(context), meta_action_ids(tokenizer)
 
     def states(responses: Sequence[Response]) -> list[dict[str, Any]]:
@@ -137,7 +139,8 @@ def restart_states_of(
 
 
 def take_released(context: StageContext, settings: ReleasedStates, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The authors' states, checked, in their own format; the buffers are in the same file as the plain problems."""
+    """The authors' states, checked, in their own format; the buffers are in the same file as the plain problems.
+    Raises ArtifactError where there are none."""
     stream = read_states(settings, tokenizer)
     write_rows(context.folder / RELEASED, stream)
     if not stream.counts.used:
