@@ -205,6 +205,13 @@ def test_the_longest_prompt_of_restarts_counts_for_released_states_too(tmp_path,
     assert sum(map(len, initial_states(context).values())) == kept
 
 
+def test_a_buffer_of_problems_that_the_source_no_longer_has_is_refused(stage):
+    context = stage(("restarts.problems", "3"))
+    write_jsonl(context.folder / "buffer.jsonl", [{"problem_id": "gone", "start": "positive", "prefix_ids": [5]}])
+    with pytest.raises(ArtifactError, match=r"buffer\.jsonl: no training problem is 'gone' now: the source .*--redo"):
+        initial_states(context)
+
+
 def test_states_without_an_answer_or_too_long_are_counted(states, tokenizer):
     longest = len(tokenizer.encode(PROMPT + WRONG, add_special_tokens=False))
     stream = states(*ROWS, {**ROWS[0], "answer": " "}, longest=longest)

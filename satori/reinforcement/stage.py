@@ -231,7 +231,8 @@ def train_round(
 
 
 def initial_states(context: StageContext) -> Mapping[Start, Sequence[InitialState]]:
-    """Problems and both restart buffers as initial states."""
+    """Problems and both restart buffers as initial states. Raises ArtifactError where the buffers are of other problems
+    than the recipe's sources have now."""
     tokenizer = load_tokenizer(context.artifact("format_tuned"))
     if (released := context.recipe.restarts.released) is not None and context.recipe.variant is Variant.COAT:
         here = released.model_copy(update={"path": str(context.artifact("restarts") / RELEASED), "limit": 0})
@@ -242,9 +243,14 @@ def initial_states(context: StageContext) -> Mapping[Start, Sequence[InitialStat
     }
     states: dict[Start, list[InitialState]] = {start: [] for start in Start}
     states[Start.PROBLEM] = list(plain.values())
-    for record in read_jsonl(context.artifact("restarts") / "buffer.jsonl"):
-        origin, start = plain[record["problem_id"]], Start(record["start"])
-        prefix = tuple(record["prefix_ids"])
+    buffer = context.artifact("restarts") / "buffer.jsonl"
+    for record in read_jsonl(buffer):
+        if (origin := plain.get(record["problem_id"])) is None:
+            raise ArtifactError(
+                f"{buffer}: no training problem is {record['problem_id']!r} now: the source of the problems has "
+                "changed. Begin again with --redo restarts."
+            )
+        start, prefix = Start(record["start"]), tuple(record["prefix_ids"])
         states[start].append(InitialState(origin.problem, start, origin.prompt_ids, prefix))
     return states
 
