@@ -160,6 +160,13 @@ def test_columns_are_mapped(tmp_path):
     assert problem.solution == ("One.", "Two.")
 
 
+def test_a_solution_beside_an_answer_behind_hashes_is_kept_whole(tmp_path):
+    row = {"question": "Why?", "answer": "So it is. #### 5", "steps": "One <<1=1>>1.\nTwo."}
+    columns = {"question": "question", "answer": "answer", "solution": "steps"}
+    (problem,), _ = read(tmp_path, row, columns=columns, answer_place="hashes")
+    assert (problem.answer, problem.solution) == ("5", ("One 1.", "Two."))
+
+
 def test_without_an_id_a_problem_is_named_after_its_question(tmp_path):
     (first, second), _ = read(tmp_path, *numbered(2))
     again, _ = read(tmp_path, *reversed(numbered(2)))

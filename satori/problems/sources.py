@@ -166,7 +166,8 @@ class _Reader:
         column = self.source.columns.solution
         text = row.text(column, empty=True) if column else ""
         if self.source.answer_place is AnswerPlace.HASHES:
-            text = re.sub(r"<<[^<>\n]*>>", "", text.rpartition("####")[0])  # GSM8K's notes for a calculator
+            before, mark, _ = text.rpartition("####")
+            text = re.sub(r"<<[^<>\n]*>>", "", before if mark else text)  # GSM8K's notes for a calculator
         paragraphs = re.split(r"\n\s*\n", text) if re.search(r"\n\s*\n", text.strip()) else text.splitlines()
         return tuple(step for part in paragraphs if (step := part.strip()))
 
