@@ -4,6 +4,7 @@ Each question is asked by itself, in the prompt of training (paper section 1), w
 vLLM, or a server. What it leaves out: conversations of several turns.
 """
 
+import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -123,7 +124,10 @@ def answer(opened: OpenModel, settings: ChatSettings, question: str, seed: int, 
 
 
 def read_questions(console: Console) -> Iterator[str]:
-    """Questions from the terminal, several lines each, ended by an empty line; or all of standard input as one."""
+    """Questions from the terminal, several lines each, ended by an empty line; or all of standard input as one. Bytes
+    that are no text are replaced."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
     if not sys.stdin.isatty():
         if text := sys.stdin.read().strip():
             yield text

@@ -214,10 +214,11 @@ def test_a_buffer_of_problems_that_the_source_no_longer_has_is_refused(stage):
 
 def test_states_without_an_answer_or_too_long_are_counted(states, tokenizer):
     longest = len(tokenizer.encode(PROMPT + WRONG, add_special_tokens=False))
-    stream = states(*ROWS, {**ROWS[0], "answer": " "}, longest=longest)
+    broken = {**ROWS[0], "query": PROMPT.replace("What", "\ud83d What")}
+    stream = states(*ROWS, {**ROWS[0], "answer": " "}, broken, longest=longest)
     assert [s.start for s in stream] == [Start.PROBLEM, Start.NEGATIVE]
     reason = f"prompt and prefix of more than {longest} tokens"
-    assert stream.counts.left_out == {"answer is empty": 1, reason: 1}
+    assert stream.counts.left_out == {"answer is empty": 1, "query is not valid Unicode": 1, reason: 1}
 
 
 def test_a_tokenizer_that_splits_meta_actions_is_refused_at_once():
@@ -358,14 +359,17 @@ def test_a_response_without_a_box_is_kept(demonstrations):
     assert (record["answer"], record["kind"]) == ("", "I")
 
 
-def test_empty_demonstrations_are_counted(demonstrations):
+def test_demonstrations_of_no_use_are_counted(demonstrations):
     good = {"query": QUESTION, "response": RESPONSE}
-    stream = demonstrations(good, {**good, "response": "<|im_end|>"}, {**good, "response": ""}, {**good, "query": None})
+    chat = {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "\udfff"}]}
+    bad = [{**good, "response": "<|im_end|>"}, {**good, "response": ""}, {**good, "query": None}, chat]
+    stream = demonstrations(good, *bad)
     assert len(list(stream)) == 1
     assert stream.counts.left_out == {
         "question or response is empty": 1,
         "response is empty": 1,
         "query is empty": 1,
+        "messages is not valid Unicode": 1,
     }
 
 

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from satori.chat import ChatSettings, Painter, answer, chat
+from satori.chat import ChatSettings, Painter, answer, chat, read_questions
 from satori.coat import encode_prompt
 from satori.engines.any_model import OpenModel
 from satori.engines.base import Piece, Sampling
@@ -137,3 +137,9 @@ def test_every_question_gets_an_answer_of_its_own(embedded, tmp_path):
     console = Console(file=io.StringIO(), width=100)
     chat(ChatSettings(model=str(tmp_path / "m"), max_new_tokens=5, temperature=1), console, iter(["1+1=?", "2+2=?"]))
     assert len(console.file.getvalue().strip().split("\n\n")) >= 2
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_bytes_of_a_question_that_are_no_text_are_replaced(monkeypatch, errors):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9 12 + 3\n"), "utf-8", errors))
+    assert list(read_questions(Console(file=io.StringIO()))) == ["caf\ufffd 12 + 3"]

@@ -207,6 +207,8 @@ def test_the_form_carries_what_comparing_needs(tmp_path):
     [
         ({"question": " ", "answer": "1"}, {}, "question is empty"),
         ({"question": None, "answer": "1"}, {}, "question is empty"),
+        ({"question": "q \ud83d", "answer": "1"}, {}, "question is not valid Unicode"),
+        ({"question": "q", "answer": "\udc00"}, {}, "answer is not valid Unicode"),
         ({"question": "q", "answer": ""}, {}, "answer is empty"),
         ({"question": "q", "answer": None}, {}, "answer is empty"),
         ({"question": "q", "answer": float("nan")}, {}, "answer is not a finite number"),
@@ -363,6 +365,19 @@ def test_a_broken_parquet_file_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(SourceError, match=r"rows\.parquet, after row 0: not a readable Parquet file"):
         list(open_source(ProblemSource(path=str(path))))
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        (pa.array([b"q\xff"]).view(pa.string()), "can't decode byte 0xff"),
+        (pa.array([2**58], pa.timestamp("us")), "out of range"),
+    ],
+)
+def test_a_value_that_a_parquet_file_must_not_hold_is_an_error_that_names_the_file(tmp_path, column, said):
+    pq.write_table(pa.table({"question": ["q"], "answer": ["1"], "more": column}), tmp_path / "rows.parquet")
+    with pytest.raises(SourceError, match=rf"rows\.parquet, after row 0: .*{said}"):
+        list(open_source(ProblemSource(path=str(tmp_path / "rows.parquet"))))
 
 
 def test_files_that_cannot_be_meant(tmp_path):

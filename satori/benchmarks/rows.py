@@ -16,6 +16,8 @@ from typing import Any
 
 from satori.run_folder import ArtifactError, read_jsonl
 
+_HALF_OF_A_PAIR = re.compile("[\ud800-\udfff]")
+"""No text in Unicode, but JSON can write it."""
 _NUMBER = re.compile(r"([+-]?)0*(\d+)(?:\.(\d*?)0*)?", re.ASCII)
 
 
@@ -46,7 +48,8 @@ class Row:
     """One row, the id of its problem, and the place it was read from.
 
     Each method takes the names that a column goes by, because local files and the hub do not always agree; the first
-    one that is present counts. A missing column or one of another type raises BenchmarkError.
+    one that is present counts. A missing column or one of another type raises BenchmarkError, and a text that is no
+    valid Unicode UnusableRow.
     """
 
     id: str
@@ -57,6 +60,8 @@ class Row:
         """What stands in a column, whatever it is; ``expected`` is said where there is no such column."""
         for column in columns:
             if column in self.record:
+                if not _is_unicode(self.record[column]):
+                    raise UnusableRow(f"{column} is not valid Unicode")
                 return self.record[column]
         raise BenchmarkError(
             f"{self.place}: no column {' or '.join(map(repr, columns))} ({expected} expected); "
@@ -107,6 +112,15 @@ class Row:
     def _other_type(self, columns: Sequence[str], expected: str, value: object) -> BenchmarkError:
         column = next(column for column in columns if column in self.record)
         return BenchmarkError(f"{self.place}, column {column!r}: expected {expected}, found {type(value).__name__}")
+
+
+def _is_unicode(value: object) -> bool:
+    """Whether every text in a value can be encoded."""
+    if isinstance(value, str):
+        return _HALF_OF_A_PAIR.search(value) is None
+    if isinstance(value, Mapping):
+        return all(map(_is_unicode, value.values()))
+    return not isinstance(value, list | tuple) or all(map(_is_unicode, value))
 
 
 def plain_number(value: object) -> str:

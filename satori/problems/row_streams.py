@@ -207,7 +207,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 for record in batch.to_pylist():
                     number += 1
                     yield f"{path}, row {number}", record
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:  # bad UTF-8, a year beyond 9999
         raise SourceError(f"{path}, after row {number}: not a readable Parquet file ({error})") from error
 
 
