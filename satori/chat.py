@@ -95,10 +95,14 @@ def chat(settings: ChatSettings, console: Console, questions: Iterator[str]) -> 
 
     At a terminal a question that cannot be answered is followed by the next; otherwise its error is raised.
     """
+
+    def show(text: Text) -> None:
+        console.print(text, end="", soft_wrap=True)
+
     with open_model(settings) as opened:
         for number, question in enumerate(questions):
             try:
-                answer(opened, settings, question, settings.seed + number, lambda text: console.print(text, end=""))
+                answer(opened, settings, question, settings.seed + number, show)
             except KeyboardInterrupt:
                 console.print("\n(stopped)", style="dim", end="")
             except (ArtifactError, EngineError, ServerError) as error:

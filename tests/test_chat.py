@@ -1,6 +1,7 @@
 """``satori chat``: colours by meta-action, tokens that make up one character, limits, what the terminal is sent."""
 
 import io
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -137,6 +138,14 @@ def test_every_question_gets_an_answer_of_its_own(embedded, tmp_path):
     console = Console(file=io.StringIO(), width=100)
     chat(ChatSettings(model=str(tmp_path / "m"), max_new_tokens=5, temperature=1), console, iter(["1+1=?", "2+2=?"]))
     assert len(console.file.getvalue().strip().split("\n\n")) >= 2
+
+
+def test_long_pieces_of_a_server_are_not_broken_into_lines(tokenizer, monkeypatch):
+    engine = SimpleNamespace(stream=lambda ids, sampling, seed: (Piece((), "one two " * 40) for _ in range(1)))
+    monkeypatch.setattr("satori.chat.open_model", lambda settings: nullcontext(OpenModel(engine, tokenizer, None)))
+    console = Console(file=io.StringIO(), width=80)
+    chat(ChatSettings(model="-"), console, iter(["1+1=?"]))
+    assert console.file.getvalue() == "one two " * 40 + "\n\n"
 
 
 @pytest.mark.parametrize("errors", ["strict", "surrogateescape"])

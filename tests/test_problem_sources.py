@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import random
+from decimal import Decimal
 from pathlib import Path
 
 import datasets
@@ -179,6 +180,7 @@ def test_without_an_id_a_problem_is_named_after_its_question(tmp_path):
     [
         (27.0, {}, "27"),
         (0.25, {}, "0.25"),
+        (1e-7, {}, "0.0000001"),
         (" $x$ ", {}, "$x$"),
         ("2,125.50", {"answer_kind": "number"}, "2125.5"),
         ("3/4", {"answer_kind": "number"}, "3/4"),
@@ -192,6 +194,12 @@ def test_without_an_id_a_problem_is_named_after_its_question(tmp_path):
 def test_answers_are_read_as_their_kind_says(tmp_path, value, settings, answer):
     (problem,), _ = read(tmp_path, {"question": "q", "answer": value}, **settings)
     assert problem.answer == answer
+
+
+@pytest.mark.parametrize(("value", "answer"), [("2.50", "2.50"), ("7.00", "7"), ("0.00000001", "0.00000001")])
+def test_decimal_numbers_of_parquet_are_answers(tmp_path, value, answer):
+    path = parquet(tmp_path / "rows.parquet", {"question": "q", "answer": Decimal(value)})
+    assert [p.answer for p in open_source(ProblemSource(path=path))] == [answer]
 
 
 def test_the_form_carries_what_comparing_needs(tmp_path):

@@ -21,6 +21,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from satori.benchmarks.rows import BenchmarkError, Row, UnusableRow, plain_number
@@ -175,9 +176,9 @@ class _Reader:
 def text_or_number(row: Row, column: str) -> str:
     """A text; a number as one, in plain digits; UnusableRow where there is nothing."""
     value = row.value("text or a number", column)
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return str(int(value)) if value == value // 1 else str(value)
-    if isinstance(value, float):
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool) and math.isfinite(value):
+        return str(int(value)) if value == int(value) else f"{Decimal(str(value)):f}"
+    if isinstance(value, float | Decimal):
         raise UnusableRow(f"{column} is not a finite number")
     if value is not None and not isinstance(value, str):
         found = type(value).__name__
