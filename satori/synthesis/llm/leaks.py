@@ -33,8 +33,9 @@ _COMPARED = (
     r"(?:match|matches|matching|matched|(?:agree|agrees|agreeing|agreed|consistent|inconsistent|compared|comparing|"
     r"comparison|line|accordance|contrast|coincides?|disagrees?) (?:with|to)|(?:differs?|differed|differing|different|"
     r"deviates?|deviating|departs?) from|contradicts?|contradicting|unlike|than|(?:close|closer|contrary|equal|"
-    r"identical|leads?|lead) to)"
+    r"identical|leads?|lead|comes?|came) to)"
 )
+_ALONE = r"(?= ?(?:[.,;:!?()]|$)| (?:and|but|that|which|so|because|since|we|i|it|this|here|above|instead)\b)"
 _ADVISER = (
     r"(?:hints?|reviewers?|critics?|feedback|critique|review|critic's (?:note|comment|remark)|"
     r"reviewer's (?:note|comment|remark)|suggested direction|given direction)"
@@ -71,7 +72,16 @@ _LEAKS = tuple(
         rf"\b{_COMPARED} the (?:correct|expected|right|true|actual|intended) result\b",
         r"\b(?:knows?|knew|knowing|told|given) (?:that )?the (?:correct |right |final |true )?(?:answer|result) "
         r"(?:is|was|should be|must be|equals) ?[\d$\\(-]",
+        rf"\b(?:as|like) in the (?:{_FROM_A_SOURCE} )?(?:final )?(?:solution|answer)\b{_NOT_OF}",
+        # Without a noun behind it: a reference angle is nobody's.
+        rf"\bthe (?:given |provided )?reference {_REPORTS}\b(?! (?:of|are|is|and)\b)",
+        rf"\b(?:according to|as per|per|based on|judging by|following|in|{_COMPARED}) the (?:given |provided )?"
+        rf"reference{_ALONE}",
         # Somebody who said what to write.
+        r"\bfor (?:your|my|our) eyes only\b",
+        rf"\b(?:the|this|that|these|my|your) notes? (?:above |here )?(?:{_SAYS}|points? out|suggests?|suggested)\b",
+        r"\b(?:according to|as per|per|based on|as (?:stated|said|noted|written|mentioned) in) "
+        r"(?:the|this|that|these|my|your) (?:notes?|review)\b(?!')",
         rf"\b(?:the|this|that|your|a) {_ADVISER} (?:above |here )?(?:has |have |correctly |rightly )?{_ADVISES}\b",
         r"\b(?:according to|as per|per|following|based on|using|use|apply|considering|given|thanks to|in light of|from|"
         r"by|address|addressing) (?:the|this|that|your|a) (?:given |provided )?(?:hint|reviewer|critic|feedback|"
