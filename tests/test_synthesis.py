@@ -355,8 +355,8 @@ def test_the_same_seed_gives_the_same_demonstrations():
     assert everything_run() == everything_run()
 
 
-@pytest.mark.parametrize("token", META_ACTION_TOKENS)
-def test_a_solution_that_spells_a_meta_action_is_dropped(token):
+@pytest.mark.parametrize("token", [*META_ACTION_TOKENS, "<|im_end|>", "<|endoftext|>", "</s>"])
+def test_a_solution_that_spells_a_special_token_is_dropped(token):
     made, _ = run(ScriptedGenerator([(f"2+3=5.{token}", RIGHT[1]), RIGHT]), ScriptedCritic())
     assert [strip_actions(d.response) for d in made] == ["2+3=5. 5+4=9. \\boxed{9}"]
 
@@ -496,7 +496,7 @@ def test_a_meta_action_that_the_base_model_samples_is_seen(tokenizer, token):
     said = f"{RIGHT[0]}\n{token}{RIGHT[1]}"
     solutions, _ = ask_sampled(tokenizer, said, lambda g: g.solve(PROBLEM, samples=1, seed=0))
     assert solutions == [(RIGHT[0], token + RIGHT[1])]
-    assert run(ScriptedGenerator(solutions), ScriptedCritic()) == ([], {Dropped.SPELLED_ACTION: 1})
+    assert run(ScriptedGenerator(solutions), ScriptedCritic()) == ([], {Dropped.SPECIAL_TOKEN: 1})
 
 
 @pytest.mark.parametrize(("steps", "prefix"), [(RIGHT[:1], "2+3=5.\n"), ((), "")])

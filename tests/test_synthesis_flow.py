@@ -427,7 +427,7 @@ CHINESE = "我们把这两个数字加起来就得到了答案。"
 
 @pytest.mark.parametrize(
     ("words", "reason"),
-    [(LEAK, Dropped.LEAKED), (CHINESE, Dropped.OTHER_LANGUAGE), ("<|explore|>", Dropped.SPELLED_ACTION)],
+    [(LEAK, Dropped.LEAKED), (CHINESE, Dropped.OTHER_LANGUAGE), ("<|explore|>", Dropped.SPECIAL_TOKEN)],
 )
 @pytest.mark.parametrize(
     ("make", "count"),
@@ -444,7 +444,7 @@ def test_words_that_must_not_be_learned_reach_no_demonstration(make, count, word
     assert not [d for d in record.demonstrations if words in d.response]
     assert record.dropped[reason] == count or (count is None and record.dropped[reason] >= 1)
     clean = record_of(make("Well then."))
-    assert not set(Dropped) & {Dropped.LEAKED, Dropped.OTHER_LANGUAGE, Dropped.SPELLED_ACTION} & set(clean.dropped)
+    assert not set(Dropped) & {Dropped.LEAKED, Dropped.OTHER_LANGUAGE, Dropped.SPECIAL_TOKEN} & set(clean.dropped)
 
 
 @pytest.mark.parametrize("question", ["2+3+4=?", r"\frac{4}{2}+3+4=?", "x=2, y=3+4, x+y=?"])

@@ -8,8 +8,8 @@ reviews the continuation, at most ``critic_rounds`` times. The reward model keep
 Each problem is a coroutine of its own, and within it each candidate. All that is drawn at random is drawn from seeds of
 the problem: what becomes of it does not depend on other problems, nor on the order in which agents answer.
 
-Whatever agents say is untrusted: a text that spells a meta-action, gives away that its writer saw the known answer, or
-is in another language than the question never gets into a demonstration.
+Whatever agents say is untrusted: a text that spells a special token, gives away that its writer saw the known answer,
+or is in another language than the question never gets into a demonstration.
 
 Deviation from the paper: a correct solution may also be cut after its last step. The demonstration then verifies the
 finished answer and states it again in the reflection, which is what a policy restarted from a finished answer must do.
@@ -32,7 +32,6 @@ from satori.coat import (
     MetaAction,
     Step,
     check_steps,
-    count_actions,
     render,
 )
 from satori.config import Settings, derive_seed
@@ -42,7 +41,7 @@ from satori.grading.extraction import extract_answers
 from satori.synthesis.agents import Agents, Critic, Mistake, PartialSolution, RewardModel, Steps, Unusable, Verification
 from satori.synthesis.batching import PromptTooLongError
 from satori.synthesis.flow import together
-from satori.synthesis.llm.leaks import leak_in, wrong_language
+from satori.synthesis.llm.leaks import has_special_token, leak_in, wrong_language
 from satori.types import Problem
 
 _WORD = re.compile(r"(?<![\\A-Za-z])[^\W\d_]{3,}|[^\W\d_\x00-\u024f\u0370-\u03ff]")
@@ -74,7 +73,7 @@ class Dropped(StrEnum):
 
     INVALID_SOLUTION = "solution without an answer"
     NOT_DRAWN = "solution not drawn"
-    SPELLED_ACTION = "a plain text with a meta-action token in it"
+    SPECIAL_TOKEN = "a plain text with a meta-action or other special token in it"
     LEAKED = "a text that gives away the known answer was seen"
     OTHER_LANGUAGE = "a text in another language than the question"
     CRITIC_ASTRAY = "critic: a step it was not asked about"
@@ -218,8 +217,8 @@ def _written(steps: Steps) -> Steps:
 
 def _refusal(text: str, problem: Problem) -> Dropped | None:
     """Why a text must not get into a demonstration; None where it may."""
-    if count_actions(text).total():
-        return Dropped.SPELLED_ACTION
+    if has_special_token(text):
+        return Dropped.SPECIAL_TOKEN
     if leak_in(text) is not None:
         return Dropped.LEAKED
     # A question in figures alone is asked in the language of the prompt around it.

@@ -1,6 +1,6 @@
 """Texts that must not become part of a demonstration (paper section 4.1: the critic sees the reference solution but
-must not mention it): their wording gives away that somebody saw the known answer or was told what to write, or they are
-in another language than the question.
+must not mention it): their wording gives away that somebody saw the known answer or was told what to write, they are in
+another language than the question, or they spell a special token.
 
 What counts as a leak is a source, not a result. "The correct answer is therefore 12" is a solver's own conclusion and
 passes; "this differs from the correct answer" compares with something that only a reader of the answer has, and does
@@ -92,6 +92,7 @@ _LEAKS = tuple(
     )
 )
 
+_SPECIAL = re.compile(r"<[|｜][^|｜<>]{1,40}[|｜]>|</?s>|\[/?INST\]")
 _EAST_ASIAN = frozenset({"CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO"})
 _DENSE = frozenset({"EAST ASIAN", "HANGUL"})
 _LETTERS_OF_A_WORD = 5
@@ -110,6 +111,11 @@ def leak_in(text: str) -> str | None:
         if found := pattern.search(line):
             return found.group()[:_LONGEST_QUOTE]
     return None
+
+
+def has_special_token(text: str) -> bool:
+    """Whether a meta-action or another special token is spelled: in training it would be read as the token itself."""
+    return bool(_SPECIAL.search(text))
 
 
 def wrong_language(text: str, question: str) -> bool:

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from satori.coat import count_actions
 from satori.synthesis.agents import Mistake, Unusable, Verification
-from satori.synthesis.llm.leaks import leak_in, wrong_language
+from satori.synthesis.llm.leaks import has_special_token, leak_in, wrong_language
 
 LONGEST_REASON = 600
 """Characters of one sentence or two."""
@@ -56,7 +55,6 @@ _KEY_INSIDE = re.compile(r"\b(?:NOT VERIFIED|NO MISTAKE|(?:VERIFIED|STEP|WHY|DIR
 _FENCE = re.compile(r"```[a-zA-Z]{0,20}")
 _NUMBER = re.compile(r"[0-9]{1,4}")
 _NUMBERS = re.compile(r"[0-9]{1,4}(?:[^0-9]{1,9}[0-9]{1,4})+")
-_SPECIAL = re.compile(r"<[|｜][^|｜<>]{1,40}[|｜]>|</?s>|\[/?INST\]")
 _COPIED = re.compile(r"<[^<>]*>\.?")  # the form itself, as it stands in the prompt
 _EMPTY_WORDS = frozenset({"none", "n/a", "na", "null", "nothing", "unknown", "same", "see above"})
 _VERDICTS = frozenset({"VERIFIED", "NOT VERIFIED"})
@@ -139,7 +137,7 @@ def _fault(text: str, asked: Asked) -> Unusable | None:
         return Unusable(Useless.SEVERAL_ANSWERS)
     if len(text) > asked.longest:
         return Unusable(Useless.TOO_LONG)
-    if count_actions(text).total() or _SPECIAL.search(text):
+    if has_special_token(text):
         return Unusable(Useless.SPECIAL_TOKEN)
     if "\\boxed" in text or "\\fbox" in text:
         return Unusable(Useless.BOXED)
