@@ -201,7 +201,7 @@ def test_a_pair_is_as_long_as_its_longer_response(embedded, tmp_path, monkeypatc
     context = SimpleNamespace(
         recipe=SimpleNamespace(reward_model=RewardModelSettings()),
         artifact=lambda name: tmp_path / name,
-        problems=lambda split, seed: iter(["held out"]),
+        draw_problems=lambda split, seed, count: ["held out"],
         folder=tmp_path,
         seed=0,
         task=None,
@@ -210,6 +210,6 @@ def test_a_pair_is_as_long_as_its_longer_response(embedded, tmp_path, monkeypatc
     with pytest.raises(MadeError) as made:
         reward_model.train(context)
     assert made.value.args[0] == [4, 7]
-    context.problems = lambda split, seed: iter(())
+    context.draw_problems = lambda split, seed, count: []
     with pytest.raises(ArtifactError, match="none for validation"):
         reward_model.train(context)
