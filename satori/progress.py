@@ -53,11 +53,11 @@ class Task:
 
     def say(self, text: str) -> None:
         """A line that stays: what the stage has to work with."""
-        self._display.console.print(text, markup=False, highlight=False)
+        self._display.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """A line that stays: something that went wrong and does not stop the stage."""
-        self._display.console.print(f"warning: {text}", style="yellow", markup=False, highlight=False)
+        self._display.console.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     def finish(self, text: str) -> None:
         total = self._display.bars.tasks[self._line].total or 1

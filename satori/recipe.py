@@ -78,7 +78,9 @@ def load_recipe(name_or_path: str, overrides: Sequence[tuple[str, str]] = (), sm
     if not path.is_file() and path.parent.name == "recipes":  # its place in the repository
         path = files.get(path.stem, path)
     if not path.is_file():
-        raise RecipeError(f"no recipe {name_or_path!r}: neither a file nor one of {', '.join(files)}")
+        raise RecipeError(
+            f"no recipe {name_or_path!r}: neither a file nor one of {', '.join(files)}; settings come after it"
+        )
     values = _read_yaml(path)
     small = values.pop(SMOKE, None)
     if smoke:

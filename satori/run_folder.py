@@ -154,13 +154,16 @@ class RunFolder:
         """Hold the folder for this process; the system lets go of it when the process ends, however it ends.
 
         Raises ArtifactError where another process holds it: two runs would write the same files; and where a file is
-        in its place.
+        in its place, or nothing may be written there.
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
+            opened = (self.root / ".lock").open("w")
         except (FileExistsError, NotADirectoryError) as error:
             raise ArtifactError(f"{self.root} cannot be a folder: a file is in its place. Use another --out") from error
-        with (self.root / ".lock").open("w") as lock:
+        except PermissionError as error:
+            raise ArtifactError(f"{error.filename}: {error.strerror}. Use another --out") from error
+        with opened as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -198,7 +201,7 @@ class RunFolder:
             return True
         raise ArtifactError(
             f"{self.path(stage)} was made by another configuration ({_unlike(manifest, settings, inputs)}). "
-            f"Use another --out, or --redo {stage} to make it and what follows from it again."
+            f"Use another --out, or satori run with --redo {stage} to make it and what follows from it again."
         )
 
     def is_begun(self, stage: str, settings: dict[str, Any], inputs: dict[str, str]) -> bool:
@@ -213,7 +216,8 @@ class RunFolder:
             other = _unlike(found, settings, inputs) if found else f"it has no {_MARK}"
             raise ArtifactError(
                 f"{partial} holds unfinished work of another configuration ({other}). "
-                f"Go on with that one, use another --out, or --redo {stage} to drop the work and begin again."
+                f"Go on with that one, use another --out, or satori run with --redo {stage} to drop the work and begin "
+                "again."
             )
         return False
 

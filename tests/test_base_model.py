@@ -79,6 +79,7 @@ def test_a_path_that_is_no_checkpoint_says_so():
         ("config.json", {"vocab_size": 300}, r"embed_tokens\.weight has the shape \(\d+, 16\), expected \(300, 16\)"),
         ("config.json", {"tie_word_embeddings": False}, r"it has no weights for lm_head\.weight"),
         ("tokenizer.json", None, "its tokenizer.json or its tokenizer_config.json holds none .KeyError"),
+        ("tokenizer.json", {"model": {}}, "its tokenizer.json or its tokenizer_config.json holds none .Exception"),
     ],
 )
 def test_a_checkpoint_whose_files_do_not_fit_together_is_refused(tmp_path, file, change, words):

@@ -282,6 +282,12 @@ def test_what_is_no_plain_number_is_unusable(value):
             "the lines of the table are not of one length",
         ),
         ("gsm8k", GSM8K_ROW | {"question": "One \ud83d?"}, "question is not valid Unicode"),
+        ("mmlu_pro_stem", MMLU_ROW | {"category": "\ud83d"}, "category is not valid Unicode"),
+        (
+            "tablebench",
+            TABLE_ROW | {"table": json.dumps(TABLE | {"columns": ["\ud83d"]})},
+            "table is not valid Unicode",
+        ),
         ("mmlu_pro_stem", MMLU_ROW | {"answer": "D"}, "the answer 'D' is the letter of none of its 3 options"),
         ("mmlu_pro_stem", MMLU_ROW | {"options": list("abcdefghijk")}, "11 options, where 10 are the most"),
     ],

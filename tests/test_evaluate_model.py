@@ -196,7 +196,6 @@ def test_the_same_evaluation_again_changes_nothing_and_another_is_refused(evalua
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (["--max-new-tokens", "5000"], "no room is left for a question"),
         (["--benchmarks", "gsm9k"], "did you mean gsm8k"),
         (["--model", "no-model"], "no-model is neither a checkpoint folder"),
         (["--reward-model", "no-judge"], "no-judge is neither a checkpoint folder"),
@@ -214,6 +213,14 @@ def test_a_command_that_was_wrong_does_not_stand_in_the_way_of_the_right_one(
     assert main(right) == 0
 
 
+def test_a_context_smaller_than_the_limit_is_all_that_a_response_may_fill(checkpoint, tmp_path):
+    out, longer = tmp_path / "out", ["--max-new-tokens", "5000"]
+    right = ["evaluate", "--model", str(checkpoint), "--benchmarks", "tiny", "--limit", "1", "--out", str(out)]
+    assert main([*right, *longer]) == 0
+    [response] = read_responses(out / "responses.jsonl")
+    assert 0 < response.tokens < 1024
+
+
 def test_another_reward_model_scores_the_same_responses(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(command, "load_judge", lambda name, on: None)
     monkeypatch.setattr(command, "score", lambda rs, name, dtype: [replace(r, score=float(name)) for r in rs])
@@ -221,7 +228,10 @@ def test_another_reward_model_scores_the_same_responses(checkpoint, tmp_path, mo
     arguments = ["evaluate", "--model", str(checkpoint), "--benchmarks", "tiny", "--limit", "1", "--out", str(out)]
     for chosen, score in ((["--reward-model", "1"], 1.0), (["--reward-model", "2"], 2.0), ([], None)):
         assert main([*arguments, "--max-new-tokens", "2", *chosen]) == 0
-        assert [r.score for r in read_responses(out / "responses.jsonl")] == [score]
+        [response] = read_responses(out / "responses.jsonl")
+        assert response.score == score
+        assert (response.response == "as it was left") == (score != 1.0)
+        write_jsonl(out / "responses.jsonl", [to_row(replace(response, response="as it was left"))])
 
 
 def test_regrading_sets_verdicts_right_without_the_model(evaluated_folder, tmp_path, capsys):
@@ -295,7 +305,6 @@ def test_comparing_folders(evaluated_folder, tmp_path, capsys):
         ),
         (["--tokenizer", "somewhere"], "satori: a tokenizer of its own is for models on a server"),
         (["--key-variable", ""], "--key-variable: "),
-        (["--benchmarks", "tiny", "--max-new-tokens", "5000"], "no room is left for a question"),
     ],
 )
 def test_bad_options_are_named(checkpoint, tmp_path, capsys, arguments, words):

@@ -8,6 +8,8 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    BioGptConfig,
+    BioGptForSequenceClassification,
     GenerationConfig,
     GPT2Config,
     GPT2ForSequenceClassification,
@@ -127,13 +129,25 @@ def test_a_classifier_that_is_no_reward_model_is_refused(tmp_path, made, words):
         load_any_reward_model(str(tmp_path))
 
 
-def test_a_reward_model_of_another_architecture_has_no_dropout_either(tmp_path):
+@pytest.mark.parametrize(
+    ("architecture", "config"),
+    [
+        (GPT2ForSequenceClassification, GPT2Config(n_embd=8, n_layer=1, n_head=1)),
+        (
+            BioGptForSequenceClassification,
+            BioGptConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8),
+        ),
+    ],
+)
+def test_a_reward_model_of_another_architecture_has_no_dropout_either(tmp_path, architecture, config):
     tokenizer = tokenizer_of_theirs()
-    sizes = {"vocab_size": len(tokenizer), "n_embd": 8, "n_layer": 1, "n_head": 1, "num_labels": 1}
-    GPT2ForSequenceClassification(GPT2Config(**sizes)).save_pretrained(tmp_path)
+    config.update({"vocab_size": len(tokenizer), "num_labels": 1, "pad_token_id": tokenizer.pad_token_id})
+    architecture(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     for model in (load_any_reward_model(str(tmp_path))[0], load_reward_model(tmp_path)):
-        assert not any(part.p for part in model.modules() if isinstance(part, torch.nn.Dropout))
+        for module in model.modules():
+            rates = [getattr(module, name, 0.0) for name in ("p", "dropout", "activation_dropout", "layerdrop")]
+            assert not any(rate for rate in rates if isinstance(rate, float))
 
 
 def test_end_tokens_are_those_of_tokenizer_generation_config_and_chat():

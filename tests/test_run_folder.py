@@ -1,6 +1,7 @@
 """Artifacts on disk: JSON lines, manifests, fingerprints, partial work (satori.run_folder)."""
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -321,6 +322,15 @@ def test_a_run_folder_where_a_file_is_is_refused(tmp_path, name):
     refused = pytest.raises(ArtifactError, match=rf"{name} cannot be a folder: a file is in its place")
     with refused, RunFolder(tmp_path / name).held():
         pass
+
+
+def test_a_run_folder_that_may_not_be_made_is_refused(tmp_path, monkeypatch):
+    def denied(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", denied)  # tests may run as somebody who may write everywhere
+    with pytest.raises(ArtifactError, match=r"out: Permission denied\. Use another --out"):
+        RunFolder(tmp_path / "out").held().__enter__()
 
 
 def test_a_folder_that_is_held_is_refused_and_free_again_afterwards(tmp_path):

@@ -100,13 +100,12 @@ class Benchmark:
         for index, (place, record) in enumerate(records):
             own = (record[column] for column in self.ids if record.get(column) not in (None, ""))
             row = Row(str(next(own, f"{self.name}-{index}")), place, record)
-            if not self.in_scope(row):
-                continue
             times[row.id] += 1
             if times[row.id] > 1:
                 row = replace(row, id=f"{row.id}#{times[row.id]}")
             try:
-                problems.append(self.read(row))
+                if self.in_scope(row):
+                    problems.append(self.read(row))
             except UnusableRow as error:
                 unusable.append((row.id, str(error)))
         found = len(problems) + len(unusable)

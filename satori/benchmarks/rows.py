@@ -60,9 +60,7 @@ class Row:
         """What stands in a column, whatever it is; ``expected`` is said where there is no such column."""
         for column in columns:
             if column in self.record:
-                if not _is_unicode(self.record[column]):
-                    raise UnusableRow(f"{column} is not valid Unicode")
-                return self.record[column]
+                return checked_unicode(self.record[column], column)
         raise BenchmarkError(
             f"{self.place}: no column {' or '.join(map(repr, columns))} ({expected} expected); "
             f"its columns are {', '.join(map(repr, self.record)) or 'none'}"
@@ -112,6 +110,13 @@ class Row:
     def _other_type(self, columns: Sequence[str], expected: str, value: object) -> BenchmarkError:
         column = next(column for column in columns if column in self.record)
         return BenchmarkError(f"{self.place}, column {column!r}: expected {expected}, found {type(value).__name__}")
+
+
+def checked_unicode(value: Any, name: str) -> Any:
+    """The value; UnusableRow where a text in it cannot be encoded."""
+    if not _is_unicode(value):
+        raise UnusableRow(f"{name} is not valid Unicode")
+    return value
 
 
 def _is_unicode(value: object) -> bool:

@@ -21,7 +21,7 @@ import json
 import re
 
 from satori.benchmarks.base import Benchmark
-from satori.benchmarks.rows import BenchmarkError, Hub, Row, UnusableRow
+from satori.benchmarks.rows import BenchmarkError, Hub, Row, UnusableRow, checked_unicode
 from satori.grading.forms import AnswerForm, AnswerKind
 from satori.types import Problem
 
@@ -51,7 +51,7 @@ def _table(row: Row) -> str:
     table = row.value("a table", "table")
     if isinstance(table, str):
         try:
-            table = json.loads(table)
+            table = checked_unicode(json.loads(table), "table")
         except (ValueError, RecursionError) as error:
             raise UnusableRow(f"table is not valid JSON ({error})") from error
     match table:

@@ -300,7 +300,8 @@ class TorchEngine:
             self.model.set_attn_implementation(attention)
 
     def _check(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> None:
-        limit = getattr(self.model.config, "max_position_embeddings", None) or sampling.context_length
+        limits = (getattr(self.model.config, "max_position_embeddings", None), sampling.context_length)
+        limit = min((each for each in limits if each is not None), default=None)
         for index, prompt in enumerate(prompts):
             if not prompt:
                 raise EngineError(f"prompt {index} is empty")

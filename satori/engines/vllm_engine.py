@@ -252,6 +252,7 @@ class VllmEngine:
     def _check(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> None:
         config = self._open().llm_engine.model_config
         limit, vocabulary = config.max_model_len, config.get_vocab_size()
+        limit = min(limit, sampling.context_length or limit)
         if 0 < sampling.temperature < _COLDEST:
             raise EngineError(
                 f"vLLM samples at no temperature between 0 and {_COLDEST}; this is {sampling.temperature}"

@@ -22,7 +22,7 @@ from satori.benchmarks.registry import GROUPS, parse_benchmarks
 from satori.benchmarks.rows import BenchmarkError, MissingFileError
 from satori.coat import TokenizerError, encode_prompt, meta_action_ids
 from satori.engines.any_model import AnyModel, OpenModel, open_model
-from satori.engines.base import EngineError, Sampling
+from satori.engines.base import Sampling
 from satori.evaluation.analyses import analyse
 from satori.evaluation.compare import Run, compare
 from satori.evaluation.records import EvaluatedResponse, by_problem, to_row
@@ -36,7 +36,7 @@ from satori.report.gold import gold_document
 from satori.report.html_page import render_html
 from satori.report.markdown_page import render_markdown
 from satori.report.terminal import render_terminal
-from satori.run_folder import ArtifactError, RunFolder, differences, write_jsonl, write_text
+from satori.run_folder import ArtifactError, RunFolder, differences, read_record, write_jsonl, write_text
 from satori.scoring import reward_logits
 from satori.types import Problem
 
@@ -76,7 +76,6 @@ def evaluate_model(asked: Evaluation, out: Path, console: Console) -> None:
         if asked.reward_model:
             load_judge(asked.reward_model, on=torch.device("meta"))  # now rather than after hours
         with open_model(asked) as opened:
-            _check_room(asked.max_new_tokens, opened.context_length)
             write_text(out / ASKED, json.dumps(asked.model_dump(mode="json"), indent=2) + "\n")
             _note_split_actions(asked.model, opened.tokenizer, console)
             responses = _respond(asked, opened, problems, out, console)
@@ -122,25 +121,14 @@ def _note_split_actions(model: str, tokenizer: PreTrainedTokenizerBase, console:
         console.print(f"note: {model} is evaluated as an ordinary model: {error}", markup=False, highlight=False)
 
 
-def _check_room(max_new_tokens: int, context_length: int | None) -> None:
-    if context_length is not None and max_new_tokens >= context_length:
-        raise EngineError(
-            f"max_new_tokens is {max_new_tokens} and the model's context {context_length}: no room is left for a "
-            "question; give a smaller --max-new-tokens"
-        )
-
-
 def _refuse_another(asked: Evaluation, out: Path) -> None:
     """Refuse a folder of responses to something else; they do not depend on the reward model."""
     path = out / ASKED
     if not path.exists() or not (out / RESPONSES).exists():
         return
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ArtifactError(f"{path}: not valid JSON ({error})") from error
     wanted = asked.model_dump(mode="json")
-    if lines := [line for line in differences(found, wanted) if not line.startswith("reward_model: ")]:
+    found = read_record(path.read_bytes(), str(path)) | {"reward_model": wanted["reward_model"]}
+    if lines := differences(found, wanted):
         raise ArtifactError(f"{out} holds another evaluation ({'; '.join(lines)}); use another --out")
 
 
@@ -212,7 +200,7 @@ def regrade_folder(out: Path, console: Console) -> None:
 
 
 def compare_folders(folders: Sequence[Path], out: Path | None, console: Console) -> None:
-    """The paper's tables with a row for every folder, and paired tests between them."""
+    """The paper's tables with a row for every folder, and paired tests between them; ``out`` gets .md and .html."""
     runs = [run for folder in folders for run in read_runs(folder)]
     try:
         document = comparison_document(compare(runs))

@@ -46,7 +46,7 @@ class EvaluatedResponse:
 
     @property
     def unanswered(self) -> bool:
-        """No token of it was sampled: the prompt left no room for one, or a server refused it."""
+        """It has no token: the prompt left no room for one, or a server refused it or sent no text."""
         return not self.finished and self.tokens == 0
 
     @property

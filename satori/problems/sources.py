@@ -176,7 +176,9 @@ class _Reader:
 def text_or_number(row: Row, column: str) -> str:
     """A text; a number as one, in plain digits; UnusableRow where there is nothing."""
     value = row.value("text or a number", column)
-    if isinstance(value, int | float | Decimal) and not isinstance(value, bool) and math.isfinite(value):
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, float | Decimal) and math.isfinite(value):
         return str(int(value)) if value == int(value) else f"{Decimal(str(value)):f}"
     if isinstance(value, float | Decimal):
         raise UnusableRow(f"{column} is not a finite number")

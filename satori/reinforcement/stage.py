@@ -248,7 +248,7 @@ def initial_states(context: StageContext) -> Mapping[Start, Sequence[InitialStat
         if (origin := plain.get(record["problem_id"])) is None:
             raise ArtifactError(
                 f"{buffer}: no training problem is {record['problem_id']!r} now: the source of the problems has "
-                "changed. Begin again with --redo restarts."
+                "changed. Begin again: satori run with --redo restarts."
             )
         start, prefix = Start(record["start"]), tuple(record["prefix_ids"])
         states[start].append(InitialState(origin.problem, start, origin.prompt_ids, prefix))

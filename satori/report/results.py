@@ -72,7 +72,7 @@ def _unanswered(one: Series) -> str:
         return ""
     return (
         f"Warning: {one.label}: {count} of {responses} prompts leave no room for a response in the model's context, or "
-        "a server refused them: not answered, counted as wrong."
+        "a server refused them or sent no text: not answered, counted as wrong."
     )
 
 

@@ -61,7 +61,7 @@ def make_demonstrations(context: StageContext) -> Harvest:
         harvest = asyncio.run(_work(context, problems))
     if not harvest.kept:
         lost = ", ".join(f"{count} {why}" for why, count in (harvest.dropped + harvest.failed).most_common())
-        raise ArtifactError(f"no demonstration came of {harvest.problems} problems: {lost or 'nothing was sampled'}")
+        raise ArtifactError(f"no demonstration came of {harvest.problems} problems: {lost or 'none that may be kept'}")
     return harvest
 
 

@@ -114,7 +114,8 @@ def leak_in(text: str) -> str | None:
 
 
 def has_special_token(text: str) -> bool:
-    """Whether a meta-action or another special token is spelled: in training it would be read as the token itself."""
+    """Whether a meta-action is spelled, or another special token in one of the usual forms (``<|...|>``, ``</s>``,
+    ``[INST]``): in training it would be read as the token itself."""
     return bool(_SPECIAL.search(text))
 
 
