@@ -1,8 +1,11 @@
 """Shared fixtures: tiny tokenizers and models, built on the spot, so that the tests need no network and no GPU."""
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read at import: without it a name that is nowhere is asked for again and again
 
 import pytest
 import torch
