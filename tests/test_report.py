@@ -267,6 +267,11 @@ def test_demonstrations_and_drops_are_listed(built: tuple[str, str]) -> None:
     assert markdown.index("still wrong | 12") < markdown.index("no final answer | 7")
 
 
+def test_the_reward_model_is_called_by_the_responses_it_picked_from(data: ReportData) -> None:
+    for text in build_report(replace(data, rm_samples=4)):
+        assert "RM@4" in text and "RM@8" not in text
+
+
 def test_missing_stages_and_null_values_become_dashes(data: ReportData) -> None:
     tuned = stage(0.5) | {"wrong_to_right": None, "right_to_wrong": None, "changed": 0, "accuracy_ci95": None}
     summary = {"stages": {"format_tuned": tuned, "rl_1": None}, "rm_at_8": None, "wall_seconds": None}

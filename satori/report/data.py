@@ -51,6 +51,8 @@ class ReportData:
     rl_metrics: Mapping[str, Sequence[Mapping[str, float]]]
     synthesis_dropped: Mapping[str, int]
     trajectories: Sequence[SampleTrajectory]
+    rm_samples: int = 8
+    """Responses per problem that the reward model picked from."""
 
     def __post_init__(self) -> None:
         if self.variant not in VARIANT_LABELS:

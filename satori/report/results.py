@@ -34,7 +34,7 @@ def headline_cards(data: ReportData) -> tuple[Card, ...]:
         f"first sample {percent(number(picks, 'first_sample'))}",
         f"oracle {percent(number(picks, 'oracle'))}",
     )
-    cards.append(Card("RM@8", percent(number(picks, "reward_model")), rm_details))
+    cards.append(Card(f"RM@{data.rm_samples}", percent(number(picks, "reward_model")), rm_details))
     cards.append(Card("Wall time", duration(number(data.summary, "wall_seconds")), ("whole pipeline",)))
     return tuple(cards)
 

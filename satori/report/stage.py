@@ -51,6 +51,7 @@ def load_report_data(context: StageContext) -> ReportData:
         rl_metrics={name: list(read_jsonl(context.artifact(name) / "metrics.jsonl")) for name in ("rl_1", "rl_2")},
         synthesis_dropped=counts["dropped"],
         trajectories=choose_trajectories(responses),
+        rm_samples=recipe.reward_model.samples,
     )
 
 
