@@ -1,5 +1,6 @@
 """Shared fixtures: tiny tokenizers and models, built on the spot, so that the tests need no network and no GPU."""
 
+import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -51,6 +52,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "whole"
     assert main(arguments(out)) == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def processes() -> multiprocessing.context.ForkServerContext:
+    """Processes that start with everything imported, so that kills fall into the work."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["small_run", "satori.pipeline"])
+    return context
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+import torch
+
+from satori.cli import main
+
 SMALL = {
     "threads": 1,
     "synthesis.demonstrations": 60,
@@ -37,3 +41,9 @@ def arguments(out: Path, **changes: object) -> list[str]:
     """Of the command line; changed settings have two underscores for a dot."""
     settings = SMALL | {key.replace("__", "."): value for key, value in changes.items()}
     return ["run", "tiny", "--out", str(out), *(part for k, v in settings.items() for part in (f"--{k}", str(v)))]
+
+
+def run(words: list[str]) -> None:
+    """The command line in a process of its own (the fixture ``processes``)."""
+    torch.set_num_threads(1)
+    raise SystemExit(main(words))

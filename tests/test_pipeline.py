@@ -5,14 +5,11 @@ import hashlib
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from small_run import SMALL, arguments
+from small_run import SMALL, arguments, run
 
 from satori.cli import main
 from satori.report.stage import stage_seconds
@@ -116,22 +113,17 @@ def test_train_validation_and_test_problems_are_disjoint(finished):
     assert not trained & tested
 
 
-def test_killed_and_resumed_gives_the_same_artifacts(finished, tmp_path):
+def test_killed_and_resumed_gives_the_same_artifacts(finished, processes, tmp_path):
     """Killed outright at moments spread over the run, each time as far as a stage further, then finished."""
     out = tmp_path / "killed"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for milestone in ("format_tuned", ".partial/rl_1/checkpoints/step-000001", "distilled"):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "satori.cli", *arguments(out)],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        process = processes.Process(target=run, args=(arguments(out),))
+        process.start()
         deadline = time.monotonic() + 120
-        while not (out / milestone).exists() and process.poll() is None and time.monotonic() < deadline:
+        while not (out / milestone).exists() and process.is_alive() and time.monotonic() < deadline:
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
         assert (out / milestone).exists()
     assert not (out / "report").exists()
     assert main(arguments(out)) == 0

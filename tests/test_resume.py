@@ -1,6 +1,5 @@
 """Reinforcement learning killed at random moments: nothing lost, nothing half read, the same bits in the end."""
 
-import multiprocessing
 import random
 import resource
 import shutil
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_run import SMALL
+from small_run import SMALL, run
 
 from satori.cli import main
 from satori.reinforcement import stage
@@ -30,19 +29,6 @@ def arguments(out: Path) -> list[str]:
         str(out),
         *(part for k, v in settings.items() for part in (f"--{k}", f"{v}")),
     ]
-
-
-def train(out: Path) -> None:
-    torch.set_num_threads(1)
-    raise SystemExit(main(arguments(out)))
-
-
-@pytest.fixture(scope="module")
-def processes():
-    """Processes that start with everything imported, so that kills fall into the work."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["test_resume", "satori.pipeline"])
-    return context
 
 
 @pytest.fixture
@@ -76,7 +62,7 @@ def test_killed_at_twenty_random_moments_it_ends_as_if_never_killed(before_rl, p
     checkpoints = before_rl / ".partial/rl_1/checkpoints"
     while kills < KILLS:
         saved = newest(checkpoints)
-        process = processes.Process(target=train, args=(before_rl,))
+        process = processes.Process(target=run, args=(arguments(before_rl),))
         process.start()
         process.join(rng.uniform(0, seconds))
         kills += process.is_alive()

@@ -5,9 +5,6 @@ import asyncio
 import json
 import random
 import re
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from itertools import cycle
@@ -15,6 +12,7 @@ from itertools import cycle
 import pytest
 import yaml
 from scripted_server import HANG_UP, Say, ScriptedServer, chat_answer
+from small_run import run
 
 from satori.cli import main
 from satori.coat import check_steps, parse
@@ -194,18 +192,19 @@ def test_with_servers_that_fail_every_problem_ends_in_one_record_and_nothing_for
     assert [reason for reason in dropped if reason.startswith("critic: ")]
 
 
-def test_killed_in_the_middle_and_resumed_no_problem_is_lost_or_worked_on_twice(servers, arguments, tmp_path):
+def test_killed_in_the_middle_and_resumed_no_problem_is_lost_or_worked_on_twice(
+    servers, arguments, processes, tmp_path
+):
     journal = tmp_path / "run/.partial/synthesis/problems.jsonl"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "satori.cli", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = processes.Process(target=run, args=(arguments,))
+    process.start()
     deadline = time.monotonic() + 120
     while not (journal.exists() and journal.read_bytes().count(b"\n") >= PROBLEMS // 3):
-        assert process.poll() is None
+        assert process.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     generator = servers["generator"].server
     before, whole = len(generator.requests), journal.read_bytes().rpartition(b"\n")[0].splitlines()
     assert PROBLEMS // 3 <= len(whole) < PROBLEMS

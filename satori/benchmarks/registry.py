@@ -26,6 +26,7 @@ from satori.benchmarks.olympiadbench import OLYMPIADBENCH
 from satori.benchmarks.rows import BenchmarkError
 from satori.benchmarks.strategyqa import STRATEGYQA
 from satori.benchmarks.tablebench import TABLEBENCH
+from satori.problems.out_of_domain import reasoning_gym_problems, reasoning_gym_tasks
 
 # In the order of the paper's tables.
 MATHS = (GSM8K, MATH500, OLYMPIADBENCH, AMC2023, AIME2024)
@@ -66,8 +67,6 @@ class ReasoningGymSet:
 
     def load(self, data: Path | None = None) -> Loaded:
         """The problems; no folder is needed. Raises BenchmarkError where the task cannot be made or graded."""
-        from satori.problems.out_of_domain import reasoning_gym_problems  # slow to import
-
         try:
             problems = reasoning_gym_problems(self.task, self.size, self.seed)
         except ValueError as error:
@@ -108,8 +107,6 @@ def _benchmark(name: str) -> ProblemSet:
 
 
 def _reasoning_gym(task: str, options: Sequence[str]) -> ReasoningGymSet:
-    from satori.problems.out_of_domain import reasoning_gym_tasks  # slow to import
-
     tasks = reasoning_gym_tasks()
     if task not in tasks:
         raise BenchmarkError(f"reasoning-gym has no task {task!r}{_close(task, tasks)}; it has {', '.join(tasks)}")

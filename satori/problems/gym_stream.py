@@ -9,10 +9,8 @@ from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Any
 
-import reasoning_gym
-
 from satori.grading.forms import AnswerForm, AnswerKind
-from satori.problems.out_of_domain import entry_as_json, reasoning_gym_problems, stated_answer
+from satori.problems.out_of_domain import entry_as_json, reasoning_gym, reasoning_gym_problems, stated_answer
 from satori.problems.questions import question_key
 from satori.problems.row_streams import RowCounts, SourceError
 from satori.types import Problem
@@ -35,7 +33,7 @@ def gym_rows(task: str, settings: Mapping[str, Any], seed: int, counts: RowCount
                 reasoning_gym_problems(task, 1, seed)  # refuses tasks that cannot be scored from a file
             lot = [
                 _problem(task, entry)
-                for entry in reasoning_gym.create_dataset(task, size=_LOT, seed=seed + start, **settings)
+                for entry in reasoning_gym().create_dataset(task, size=_LOT, seed=seed + start, **settings)
             ]
         except (ValueError, TypeError, AssertionError) as error:
             shown = f" with the settings {dict(settings)}" if settings else ""

@@ -9,8 +9,6 @@ from itertools import islice
 from numbers import Rational
 from typing import Any
 
-import reasoning_gym
-
 from satori.grading.forms import AnswerForm, AnswerKind
 from satori.problems.arithmetic import HARDER_LEVEL, Split, problem_stream
 from satori.types import Problem
@@ -25,9 +23,16 @@ def harder_problems(count: int) -> list[Problem]:
     return list(islice(problem_stream(Split.TEST, 0, (HARDER_LEVEL,)), count))
 
 
+def reasoning_gym() -> Any:
+    """The library, imported when first used: it takes a second, and not every command needs it."""
+    import reasoning_gym as library
+
+    return library
+
+
 def reasoning_gym_tasks() -> list[str]:
     """The names of all tasks."""
-    return sorted(reasoning_gym.factory.DATASETS)
+    return sorted(reasoning_gym().factory.DATASETS)
 
 
 def reasoning_gym_problems(task: str, count: int, seed: int = 0) -> list[Problem]:
@@ -37,12 +42,12 @@ def reasoning_gym_problems(task: str, count: int, seed: int = 0) -> list[Problem
     once its entry has been JSON (arc_agi and rearc: they compare with tuples, which come back as lists).
     """
     try:
-        entries = list(reasoning_gym.create_dataset(task, size=count, seed=seed))
+        entries = list(reasoning_gym().create_dataset(task, size=count, seed=seed))
     except ValueError as error:
         raise ValueError(f"reasoning-gym has no task {task!r} ({error})") from error
     except AssertionError as error:
         raise ValueError(f"reasoning-gym cannot make the task {task!r} without further settings ({error})") from error
-    score: Any = reasoning_gym.get_score_answer_fn(task)
+    score: Any = reasoning_gym().get_score_answer_fn(task)
     problems = []
     for number, entry in enumerate(entries):
         answer = stated_answer(entry)
