@@ -188,6 +188,7 @@ def test_without_an_id_a_problem_is_named_after_its_question(tmp_path):
         ("unknown", {"answer_kind": "label", "labels": ["True", "False", "Uncertain|Unknown"]}, "Uncertain"),
         ("[1, 2]", {"answer_kind": "literal"}, "[1, 2]"),
         ("x\n#### 1 #### 2", {"answer_place": "hashes"}, "2"),
+        (10**400, {}, str(10**400)),
         ("\\boxed{1} \\boxed{\\frac{1}{2}} \\boxed{", {"answer_place": "box"}, "\\frac{1}{2}"),
     ],
 )
