@@ -59,7 +59,7 @@ def measure(
 ) -> Results:
     """Tokens a second of ours over each of the others', on a checkpoint or on the random model with responses of this
     mean length (that of the tiny recipe after reinforcement learning)."""
-    found = Results()
+    found = Results(wanted={"sampler_vs_generate": ">= 4"})
     with ExitStack() as stack:
         checkpoint = checkpoint or random_checkpoint(stack, Size(prompts, 1, limit, mean_length, optimizer_steps=1))
         tokenizer = load_tokenizer(checkpoint)
