@@ -42,7 +42,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_record(line: bytes, place: str) -> dict[str, Any]:
-    """A line of a JSON-lines file. Raises ArtifactError naming its place where it is not a JSON object."""
+    """A JSON object, such as a line of a JSON-lines file. Raises ArtifactError naming its place where it is none."""
     try:
         record = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:
