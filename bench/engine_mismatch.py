@@ -19,6 +19,7 @@ import json
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForSequenceClassification
@@ -94,7 +95,7 @@ def main() -> None:
                 rounded = rounding(policy, [rollout.sequence for rollout in rollouts])
             return rollouts
 
-        rows = []
+        rows: list[dict[str, Any]] = []
         for step, rollouts, metrics in train(
             learner, lambda step: states, follow, settings, 1.0, range(options.steps), options.steps, seed=0
         ):

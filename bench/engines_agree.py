@@ -29,7 +29,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from satori.coat import encode_prompt
 from satori.engines.base import Engine, Sampling, generate_all
-from satori.engines.server import ServerEngine, ServerSettings
+from satori.engines.server import ServerEngine, ServerEngineSettings
 from satori.engines.torch_engine import TorchEngine
 from satori.engines.vllm_engine import VllmEngine, VllmSettings
 from satori.models import load_any_policy, load_tokenizer
@@ -60,7 +60,7 @@ def main() -> None:
 
     # One after the other: they need not all fit into the memory.
     with vllm_server(options.checkpoint, length) as url:
-        ask("server", ServerEngine(ServerSettings(url=url, model="m", concurrency=64), tokenizer))
+        ask("server", ServerEngine(ServerEngineSettings(url=url, model="m", concurrency=64), tokenizer))
     with VllmEngine(options.checkpoint, eos, VllmSettings(dtype="float32", max_model_len=length)) as engine:
         ask("vllm", engine)
     model, _ = load_any_policy(str(options.checkpoint), dtype="float32")

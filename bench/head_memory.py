@@ -93,7 +93,7 @@ def run_probe(probe: Probe) -> dict[str, Any]:
         num_key_value_heads=1,
         tie_word_embeddings=True,
     )
-    model = Qwen2ForCausalLM(config).to(probe.device)
+    model = Qwen2ForCausalLM(config).eval().to(torch.device(probe.device))
     weight = model.get_output_embeddings().weight
     hidden_NH = torch.randn(probe.tokens, probe.hidden, device=probe.device, requires_grad=True)
     targets_N = torch.randint(0, probe.vocabulary, (probe.tokens,), device=probe.device)

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 from transformers.generation import ContinuousBatchingConfig
 
 from bench.measuring import Results, interleave, ratios, seconds, show, spread
@@ -38,7 +38,7 @@ Generate = Callable[[int], list[list[int]]]
 class Task:
     """What every sampler is asked for."""
 
-    model: PreTrainedModel
+    model: Any  # transformers gives `generate` to causal models by a mixin that its types do not show
     tokenizer: PreTrainedTokenizerBase
     prompts: list[list[int]]
     limit: int

@@ -104,7 +104,7 @@ def random_subject(size: Size) -> Subject:
     }
     torch.manual_seed(0)
     policy = Qwen2ForCausalLM(Qwen2Config(**config)).eval().to(device())
-    critic = Qwen2ForSequenceClassification(Qwen2Config(**config, num_labels=1)).eval().to(device())
+    critic = Qwen2ForSequenceClassification(Qwen2Config(**(config | {"num_labels": 1}))).eval().to(device())
     states = initial_states(tokenizer, size)
     chance = chance_of_end(size.mean_length, size.limit)
     end_at_random(policy, tokenizer.eos_token_id, chance, size.temperature, [s.prompt_ids for s in states])

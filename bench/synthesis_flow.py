@@ -76,7 +76,8 @@ class SlotServer:
     """Answers so many requests at a time, each after the time its tokens take, and remembers when it was busy."""
 
     def __init__(self, name: str, shape: Shape) -> None:
-        self.name, self.shape, self.busy = name, shape, []
+        self.name, self.shape = name, shape
+        self.busy: list[tuple[float, float]] = []
         self.slots, self.random = asyncio.Semaphore(shape.slots), random.Random(name)
 
     async def start(self) -> int:

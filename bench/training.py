@@ -46,7 +46,8 @@ def measure(subject: Subject, size: Size, trl_batch: int = TRL_BATCH) -> Results
 
     theirs.run(size.runs + 1, our_turn)
     warm = {name: times[1:] for name, times in took.items()}
-    lengths = {name: statistics.mean(side.mean_lengths[1:]) for name, side in {**ours, "trl": theirs}.items()}
+    sides: dict[str, OurTraining | TrlTraining] = {**ours, "trl": theirs}
+    lengths = {name: statistics.mean(side.mean_lengths[1:]) for name, side in sides.items()}
     return Results(
         ratios={f"{name}_vs_trl_grpo": ratios(warm["trl"], warm[name]) for name in ours},
         wanted={"grpo_vs_trl_grpo": ">= 2", "ppo_vs_trl_grpo": ">= 1"},

@@ -61,7 +61,11 @@ class UpdatePair:
         return seconds(lambda: update(self.learner, self.experience, self.settings, self.temperature, step=run, seed=0))
 
     def bare(self, run: int) -> float:
-        return seconds(lambda: [self._bare_step(step) for step in self.steps])
+        return seconds(self._bare_steps)
+
+    def _bare_steps(self) -> None:
+        for step in self.steps:
+            self._bare_step(step)
 
     def _bare_step(self, step: Sequence[_Target]) -> None:
         learner, tokens = self.bare_learner, sum(len(target.returns_N) for target in step)

@@ -84,7 +84,7 @@ def ours(engine: VllmEngine, prompts: list[list[int]], sampling: Sampling, seed:
 def theirs(engine: VllmEngine, prompts: list[list[int]], sampling: Sampling, seed: int) -> int:
     llm = engine._llm
     llm.reset_prefix_cache()
-    parameters = [engine._parameters(sampling, derive_seed(seed, "request", i)) for i in range(len(prompts))]
+    parameters = [engine._parameters(p, sampling, derive_seed(seed, "request", i)) for i, p in enumerate(prompts)]
     outputs = llm.generate([{"prompt_token_ids": p} for p in prompts], parameters, use_tqdm=False)
     return sum(len(output.outputs[0].token_ids) for output in outputs)
 

@@ -88,6 +88,11 @@ def count() -> int:
     return dist.get_world_size() if dist.is_initialized() and not _alone else 1
 
 
+def are_others_waiting() -> bool:
+    """Whether this is :func:`alone` in a program of several ranks."""
+    return dist.is_initialized() and dist.get_world_size() > count()
+
+
 def index() -> int:
     """This rank's number, from 0."""
     return dist.get_rank() if dist.is_initialized() and not _alone else 0

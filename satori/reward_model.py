@@ -15,7 +15,7 @@ from typing import Any
 
 from datasets import Dataset
 from pydantic import Field
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import RewardConfig, RewardTrainer
 
 from satori import ranks
@@ -113,23 +113,28 @@ def train(context: StageContext) -> str:
     if not rows:
         raise ArtifactError(f"{pairs_file}: no problem had both correct and incorrect responses, nothing to learn from")
     rows = short_enough(rows, pair_length, settings, context.task)
+    fit(context, rows, tokenizer)
+    best = best_checkpoint(context)
+    save(best, tokenizer, context.folder)
+    outcome = measure(context, best)
+    return f"{len(rows)} pairs; {outcome}"
+
+
+def fit(context: StageContext, rows: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Train on pairs. Model and optimiser are gone afterwards: an engine needs the memory."""
+    settings = context.recipe.reward_model
     arguments = trainer_arguments(context.folder / CHECKPOINTS, settings, context.seed, len(rows))
     arguments |= {"save_total_limit": None}  # the best is chosen in the end
-    model = new_reward_model(context)
     trainer = _Training(
         settings,
         [pair_length(row) for row in rows],
-        model=model,
+        model=new_reward_model(context),
         args=RewardConfig(**arguments),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         callbacks=[ReportCallback(context.task, context.folder / "metrics.jsonl", context.trackers)],
     )
     run_trainer(trainer, tokenizer, context.folder)
-    best = best_checkpoint(context)
-    save(best, tokenizer, context.folder)
-    outcome = measure(context, best)
-    return f"{len(rows)} pairs; {outcome}"
 
 
 def pair_length(row: dict[str, Any]) -> int:

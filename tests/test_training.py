@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -186,6 +187,41 @@ def test_batches_hold_examples_of_similar_length():
     assert sum(len(batch) > 1 for batch in batches) <= 5  # at random nearly all 16
 
 
+def reward_model_context(embedded, folder):
+    """Of a stage with two pairs."""
+    save(embedded[1], embedded[0], folder / "format_tuned")
+    pairs = [{"prompt_ids": [5], "chosen_ids": [6] * 3, "rejected_ids": [7]}]
+    pairs.append({"prompt_ids": [5, 5], "chosen_ids": [6], "rejected_ids": [7] * 5})
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    return SimpleNamespace(
+        recipe=SimpleNamespace(reward_model=RewardModelSettings()),
+        artifact=lambda name: folder / name,
+        draw_problems=lambda split, seed, count: ["held out"],
+        folder=folder,
+        seed=0,
+        task=None,
+        trackers=None,
+    )
+
+
+def test_the_reward_models_optimizer_is_gone_before_an_engine_opens(embedded, tmp_path, monkeypatch):
+    class Trainer:
+        def __init__(self, *_, **__):
+            alive.append(weakref.ref(self))
+
+    def best_checkpoint(context):
+        alive.append(alive[0]())
+        return embedded[1]
+
+    alive = []
+    monkeypatch.setattr(reward_model, "_Training", Trainer)
+    monkeypatch.setattr(reward_model, "run_trainer", lambda *_: None)
+    monkeypatch.setattr(reward_model, "best_checkpoint", best_checkpoint)
+    monkeypatch.setattr(reward_model, "measure", lambda *_: "measured")
+    assert reward_model.train(reward_model_context(embedded, tmp_path)) == "2 pairs; measured"
+    assert alive[1] is None
+
+
 def test_a_pair_is_as_long_as_its_longer_response(embedded, tmp_path, monkeypatch):
     class MadeError(Exception):
         pass
@@ -193,20 +229,8 @@ def test_a_pair_is_as_long_as_its_longer_response(embedded, tmp_path, monkeypatc
     def trainer(settings, lengths, **_):
         raise MadeError(lengths)
 
-    save(embedded[1], embedded[0], tmp_path / "format_tuned")
-    pairs = [{"prompt_ids": [5], "chosen_ids": [6] * 3, "rejected_ids": [7]}]
-    pairs.append({"prompt_ids": [5, 5], "chosen_ids": [6], "rejected_ids": [7] * 5})
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     monkeypatch.setattr(reward_model, "_Training", trainer)
-    context = SimpleNamespace(
-        recipe=SimpleNamespace(reward_model=RewardModelSettings()),
-        artifact=lambda name: tmp_path / name,
-        draw_problems=lambda split, seed, count: ["held out"],
-        folder=tmp_path,
-        seed=0,
-        task=None,
-        trackers=None,
-    )
+    context = reward_model_context(embedded, tmp_path)
     with pytest.raises(MadeError) as made:
         reward_model.train(context)
     assert made.value.args[0] == [4, 7]

@@ -12,7 +12,7 @@ from satori.config import Settings
 from satori.engines.base import PolicyEngine
 from satori.engines.stopping import stop_ids
 from satori.engines.torch_engine import TorchEngine
-from satori.engines.vllm_engine import VllmEngine, VllmSettings
+from satori.engines.vllm_engine import SHARE_BESIDE_TRAINING, VllmEngine, VllmSettings
 from satori.models import context_length, load_policy, load_tokenizer
 from satori.sharding import is_whole
 
@@ -33,6 +33,11 @@ class EngineSettings(Settings):
     rows: int = Field(default=256, gt=0)
     """Sequences generated at a time."""
     vllm: VllmSettings = VllmSettings()
+
+    @property
+    def vllm_share(self) -> float:
+        """vLLM's share of a GPU's memory in the stages of a recipe."""
+        return self.vllm.gpu_memory_utilization or SHARE_BESIDE_TRAINING
 
 
 def context_limit(settings: EngineSettings, checkpoint: Path) -> int | None:
@@ -61,7 +66,8 @@ def open_engine(
         return
     saved = GenerationConfig.from_pretrained(checkpoint) if (checkpoint / "generation_config.json").exists() else None
     first, *others = stop_ids(saved, tokenizer)
-    limits = settings.vllm.model_copy(update={"max_num_seqs": settings.rows})
+    given = {"max_num_seqs": settings.rows, "gpu_memory_utilization": settings.vllm_share}
+    limits = settings.vllm.model_copy(update=given)
     with VllmEngine(checkpoint, first, limits, others) as engine:
         if model is not None:
             engine.update_weights(model)

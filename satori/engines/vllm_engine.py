@@ -17,6 +17,7 @@ Compared with vLLM's own ``LLM.generate`` in ``bench/vllm_engine.py``, with the 
 import gc
 import itertools
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -43,6 +44,9 @@ from satori.engines.vllm_weights import (
 from satori.types import Completion, FinishReason
 
 _COLDEST = 0.01  # vLLM raises temperatures between 0 and this one to it
+_SHARE = 0.9  # of a GPU's memory, where nothing else is on it
+SHARE_BESIDE_TRAINING = 0.4
+"""The same in a recipe's stages, whose policy, critic and optimiser are on the GPU, too."""
 
 _Asked = tuple[int, int, list[int]]  # rank, number of the response, prompt
 
@@ -55,8 +59,9 @@ class VllmSettings(Settings):
     tensor_parallel_size: int = Field(default=1, gt=0)
     """GPUs that share each weight matrix. Of several ranks so many neighbours are one engine; RL with more than one
     needs as many ranks, or a multiple."""
-    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
-    """On a GPU: the share of its memory for weights and cache."""
+    gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
+    """On a GPU: the share of its memory for weights and cache, which must be free when the engine is opened and when it
+    wakes. null: 0.4 in the stages of a recipe, where models are trained beside it, otherwise 0.9."""
     kv_cache_gib: float = Field(default=4.0, gt=0)
     """On a CPU: memory for the cache of keys and values."""
     max_model_len: int = Field(default=0, ge=0)
@@ -104,6 +109,11 @@ class VllmEngine:
             detokenize=False,
             output_kind=vllm.sampling_params.RequestOutputKind.FINAL_ONLY,
         )
+        if ranks.are_others_waiting():  # vLLM forms its groups with all ranks of the program
+            raise EngineError(
+                "one rank of several cannot open a vLLM engine by itself: run this stage as one process, without "
+                "torchrun or accelerate launch, or have a server run its models"
+            )
         if vllm.distributed.model_parallel_is_initialized():
             raise EngineError("another vLLM engine is open in this process: close it first")
         self._checkpoint, self._trust = str(checkpoint), trust_remote_code
@@ -178,8 +188,8 @@ class VllmEngine:
         """Sample with these weights from now on: all parameters by their names in the model, taken one by one; a tied
         head may be left out.
 
-        Raises EngineError where one is missing, unknown, or of another shape. The engine is closed then: vLLM has
-        taken the weights before it.
+        Raises EngineError where one is missing, unknown, or of another shape, and where the memory that a sleeping
+        engine gave up is taken. The engine is closed then: vLLM has taken the weights before it.
         """
         llm = self._open()
         if llm.llm_engine.has_unfinished_requests():
@@ -191,7 +201,7 @@ class VllmEngine:
             )
         asleep = llm.llm_engine.is_sleeping()
         if asleep:  # the cache is woken last: weights on their way need room themselves
-            llm.wake_up(tags=["weights"])
+            self._wake("weights")
         weights = check_each(with_tied_head(pairs, self._shapes), self._shapes)
         try:
             with all_taken():
@@ -202,7 +212,7 @@ class VllmEngine:
                 raise EngineError(f"vLLM does not take these weights, and is closed: {error}") from error
             raise
         if asleep:
-            llm.wake_up(tags=["kv_cache"])
+            self._wake("kv_cache")
 
     def sleep(self) -> None:
         """See :class:`satori.engines.base.PolicyEngine`: on a GPU, the memory of weights and cache. On a CPU nothing
@@ -210,12 +220,27 @@ class VllmEngine:
         if self._can_sleep and not self._open().llm_engine.is_sleeping():
             self._open().sleep(level=2)
 
+    def _wake(self, part: str) -> None:
+        try:
+            self._open().wake_up(tags=[part])
+        except RuntimeError as error:
+            self.close()
+            raise EngineError(
+                f"vLLM cannot have back the GPU memory of its {part}, and is closed: {error}; set "
+                "engine.vllm.gpu_memory_utilization lower, so that the training fits beside it"
+            ) from error
+
     def close(self) -> None:
         """Free the engine; it cannot be used any more. Another one can be opened afterwards."""
-        if self._llm is not None:
-            end(self._llm.llm_engine.engine_core, self._process_group)
-            self._llm = None
-            gc.collect()
+        if self._llm is None:
+            return
+        llm, self._llm = self._llm, None
+        if llm.llm_engine.is_sleeping():  # memory that is freed asleep fails the next engine (vLLM's issue 36651)
+            with suppress(RuntimeError):
+                llm.wake_up()
+        end(llm.llm_engine, self._process_group)
+        del llm
+        gc.collect()
 
     def __enter__(self) -> Self:
         return self
@@ -291,7 +316,10 @@ def engine_arguments(checkpoint: str, settings: VllmSettings, trust_remote_code:
         # vLLM 0.32 fails on a CPU where a request with a seed has its prompt computed in several parts.
         {"kv_cache_memory_bytes": int(settings.kv_cache_gib * 2**30), "enable_chunked_prefill": False}
         if on_cpu
-        else {"gpu_memory_utilization": settings.gpu_memory_utilization, "enable_sleep_mode": settings.sleep_mode}
+        else {
+            "gpu_memory_utilization": settings.gpu_memory_utilization or _SHARE,
+            "enable_sleep_mode": settings.sleep_mode,
+        }
     )
     if ranks.count() > 1:  # an engine for each rank, on the rank's own GPU
         own["distributed_executor_backend"] = "external_launcher"

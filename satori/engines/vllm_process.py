@@ -75,21 +75,29 @@ def undisturbed() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def end(engine_core: Any, process_group: bool) -> None:
-    """Shut vLLM's engine down (or the remains of one, where it is None) and free its memory.
+def end(engine: Any, process_group: bool) -> None:
+    """Shut vLLM's ``LLMEngine`` down (or the remains of one, where it is None) and free its memory.
+
+    Two things would keep the weights, and on a GPU no other engine could be opened then. A compiled model is held by
+    hooks, and its finalizer finds them through the model, which a shutdown takes away: so the finalizer goes first. And
+    what vLLM remembers of a model whose weights were replaced refers to its layers.
 
     vLLM destroys every process group when it ends; with ``process_group`` there was one before it, which belongs to a
     sharded training and is kept.
     """
     from vllm.distributed import cleanup_dist_env_and_memory
+    from vllm.model_executor.model_loader.reload.layerwise import LAYERWISE_INFO
 
     destroy = torch.distributed.destroy_process_group
     if process_group:
         torch.distributed.destroy_process_group = lambda group=None: destroy(group) if group is not None else None
     try:
-        if engine_core is None:
+        if engine is None:
             cleanup_dist_env_and_memory()
         else:
-            engine_core.shutdown()
+            if release := getattr(engine, "_finalizer", None):
+                release()
+            engine.engine_core.shutdown()
     finally:
         torch.distributed.destroy_process_group = destroy
+        LAYERWISE_INFO.clear()

@@ -224,7 +224,7 @@ def engine(recipe: Recipe, settings: RLSettings, shape: Shape, machine: PlanSett
     """What the engine holds while it samples: vLLM its share of the GPU, the torch sampler a copy of the policy and
     the cache of its rows at their mean length."""
     if recipe.engine.kind is EngineKind.VLLM:
-        share = recipe.engine.vllm.gpu_memory_utilization
+        share = recipe.engine.vllm_share
         formula = f"{share:g} x {machine.gpu_memory:g} GB (gpu_memory_utilization)"
         return [Line("engine: weights and cache", formula, share * machine.gpu_memory)]
     rows = min(recipe.engine.rows, -(-settings.rollouts_per_step // machine.gpus))
@@ -260,7 +260,7 @@ def token_bytes(recipe: Recipe, shape: Shape) -> int:
 def cache(recipe: Recipe, settings: RLSettings, shape: Shape, machine: PlanSettings) -> list[Line]:
     """Of vLLM: how many tokens and sequences it holds at a time."""
     width, token = engine_bytes(recipe, shape), token_bytes(recipe, shape)
-    given = recipe.engine.vllm.gpu_memory_utilization * machine.gpu_memory
+    given = recipe.engine.vllm_share * machine.gpu_memory
     weights = shape.parameters * width / recipe.engine.vllm.tensor_parallel_size / 1e9
     room = max(0.0, given - weights - machine.engine_extra)
     length = _full_length(recipe, settings, shape)

@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+import weakref
 from functools import partial
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 from vllm_models import EOS, SETTINGS, make_model, wrong_by
 
-from satori.engines import vllm_engine
+from satori.engines import vllm_engine, vllm_process
 from satori.engines.base import EngineError, Sampling, generate_all
 from satori.engines.vllm_engine import VllmEngine
 
@@ -36,6 +37,61 @@ def test_only_one_engine_at_a_time(saved):
         with pytest.raises(EngineError, match="another vLLM engine is open"):
             VllmEngine(folder, EOS, SETTINGS)
         assert wrong(engine, model) < 1e-4
+
+
+def test_a_compiled_model_takes_weights_and_is_given_back(saved):
+    """Compiled is how a GPU runs it. Weights that outlive their engine keep the next one from opening there."""
+    model, other = make_model(), make_model(seed=1)
+    settings = SETTINGS.model_copy(update={"enforce_eager": False, "max_model_len": 64})
+    with VllmEngine(saved(model), EOS, settings) as engine:
+        executor = engine._llm.llm_engine.model_executor
+        modules = [weakref.ref(each) for each in executor.driver_worker.worker.model_runner.model.modules()]
+        assert wrong(engine, model) < 1e-4
+        engine.update_weights(other)
+        assert wrong(engine, other) < 1e-4
+        del executor
+    assert len(modules) > 10
+    assert not [module() for module in modules if module() is not None]
+
+
+@pytest.fixture
+def asleep(saved, monkeypatch):
+    """An engine that says it sleeps, as one on a GPU does, and what is asked of it."""
+    asked = []
+    with VllmEngine(saved(make_model()), EOS, SETTINGS) as engine:
+        monkeypatch.setattr(engine._llm.llm_engine, "is_sleeping", lambda: True)
+        monkeypatch.setattr(engine._llm, "wake_up", lambda tags=None: asked.append(tags))
+        monkeypatch.setattr(engine._llm, "collective_rpc", lambda method, kwargs: asked.append(method))
+        monkeypatch.setattr(vllm_engine, "end", lambda *given: (asked.append("end"), vllm_process.end(*given)))
+        yield engine, asked
+
+
+def test_weights_are_woken_before_they_are_replaced_and_the_cache_after(asleep):
+    engine, asked = asleep
+    engine.update_weights(make_model())
+    assert asked == [["weights"], "reload_weights", ["kv_cache"]]
+
+
+def test_a_sleeping_engine_is_woken_before_its_end(asleep):
+    engine, asked = asleep
+    engine.close()
+    assert asked == [None, "end"]
+
+
+@pytest.mark.parametrize("full", ["weights", "kv_cache"])
+def test_no_memory_to_wake_up(asleep, monkeypatch, full):
+    engine, asked = asleep
+
+    def wake_up(tags=None):
+        if tags in (None, [full]):
+            raise RuntimeError("CUDA Error: out of memory")
+
+    monkeypatch.setattr(engine._llm, "wake_up", wake_up)
+    with pytest.raises(EngineError, match=f"memory of its {full}.*out of memory; set engine.vllm.gpu_memory_util"):
+        engine.update_weights(make_model())
+    assert asked[-1] == "end"
+    with pytest.raises(EngineError, match="closed"):
+        generate_all(engine, PROMPTS, Sampling(), 0)
 
 
 def test_a_closed_engine(saved):

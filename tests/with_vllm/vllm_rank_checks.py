@@ -5,12 +5,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
 import torch
 from torch.distributed.tensor import DTensor
 from vllm_models import EOS, SETTINGS, VOCABULARY, make_model, perturb, wrong_by
 
 from satori import ranks
-from satori.engines.base import Sampling, generate_all
+from satori.engines.base import EngineError, Sampling, generate_all
 from satori.engines.vllm_engine import VllmEngine
 from satori.sharding import shard
 
@@ -47,6 +48,13 @@ def check_the_weights_of_a_sharded_model_are_sampled(engine):
     check_each_rank_gets_the_completions_of_its_prompts(engine, whole)
 
 
+def check_one_rank_opens_none_by_itself(folder, settings):
+    """vLLM would wait for the others."""
+    if ranks.is_first():
+        with ranks.alone(), pytest.raises(EngineError, match="one rank of several cannot open a vLLM engine by itself"):
+            VllmEngine(folder, EOS, settings)
+
+
 def main(tensor_parallel_size: int) -> None:
     torch.set_num_threads(1)
     with ranks.joined(60):
@@ -58,6 +66,7 @@ def main(tensor_parallel_size: int) -> None:
             check_each_rank_gets_the_completions_of_its_prompts(engine, model)
             check_a_share_is_sampled_as_in_the_whole(engine)
             check_the_weights_of_a_sharded_model_are_sampled(engine)
+        check_one_rank_opens_none_by_itself(folder, settings)
         print(f"rank {ranks.index()}: all holds")
 
 
