@@ -165,10 +165,11 @@ def add_meta_actions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
     """Add the meta-actions to a tokenizer and a model in place (paper D.2); returns the ids of the new tokens.
 
     Each new row of the input embeddings, and of the output head where that is a matrix of its own, starts at the
-    mean of the rows of the vocabulary so far. Tokens that are present already are left as they are. The
-    vocabulary matrix grows only where it has no spare rows (many checkpoints are padded to a round size).
-    The tokenizer's chat template becomes the one the model is trained with from here on: ChatML without a system turn
-    (Qwen2.5's own would slip one in).
+    row of the action's word ("reflect"), or at the mean of the vocabulary so far where that word is not one token.
+    From the mean a few dozen steps teach the actions badly: what raises the mean raises every token (LOG.md,
+    2026-11-28). Tokens that are present already are left as they are. The vocabulary matrix grows only where it has
+    no spare rows (many checkpoints are padded to a round size). The tokenizer's chat template becomes the one the
+    model is trained with from here on: ChatML without a system turn (Qwen2.5's own would slip one in).
     """
     old_size = len(tokenizer)
     missing = add_meta_action_tokens(tokenizer)
@@ -181,7 +182,10 @@ def add_meta_actions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
     }
     with torch.no_grad():
         for matrix in matrices.values():
-            matrix.weight[new_ids] = matrix.weight[:old_size].mean(dim=0)
-            if getattr(matrix, "bias", None) is not None:
-                matrix.bias[new_ids] = matrix.bias[:old_size].mean()
+            for new_id, token in zip(new_ids, missing, strict=True):
+                word = tokenizer.encode(f" {token.strip('<|>')}", add_special_tokens=False)
+                alike = word if len(word) == 1 and word[0] != tokenizer.unk_token_id else slice(old_size)
+                matrix.weight[new_id] = matrix.weight[alike].mean(dim=0)
+                if getattr(matrix, "bias", None) is not None:
+                    matrix.bias[new_id] = matrix.bias[alike].mean()
     return new_ids

@@ -171,6 +171,24 @@ def test_new_rows_of_a_tied_model_are_the_mean_of_the_old_rows():
     torch.testing.assert_close(weight[new_ids], old.mean(0).expand(3, -1))
 
 
+@pytest.mark.parametrize("unknown", [False, True])
+def test_an_action_whose_word_is_a_token_starts_as_that_word(unknown):
+    tokenizer = build_tokenizer()
+    tokenizer.add_tokens([" reflect", " continue"])
+    if unknown:
+        tokenizer.unk_token = " continue"
+    model = random_llama(len(tokenizer), tied=False)
+    head = model.get_output_embeddings()
+    old_in, old_out = model.get_input_embeddings().weight.detach().clone(), head.weight.detach().clone()
+    add_meta_actions(model, tokenizer)
+    ids, words = meta_action_ids(tokenizer), tokenizer.convert_tokens_to_ids([" reflect", " continue"])
+    head = model.get_output_embeddings()
+    for weight, old in ((model.get_input_embeddings().weight, old_in), (head.weight, old_out)):
+        torch.testing.assert_close(weight[ids[REFLECT]], old[words[0]], rtol=0, atol=0)
+        torch.testing.assert_close(weight[ids[CONTINUE]], old.mean(0) if unknown else old[words[1]])
+        torch.testing.assert_close(weight[ids[EXPLORE]], old.mean(0))
+
+
 def test_tied_matrices_stay_tied():
     tokenizer = build_tokenizer()
     model = random_llama(len(tokenizer), tied=True)
