@@ -180,10 +180,10 @@ def add_meta_actions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
     matrices: dict[int, Any] = {
         id(m.weight): m for m in (model.get_input_embeddings(), model.get_output_embeddings()) if m is not None
     }
+    words = [tokenizer.encode(f" {token.strip('<|>')}", add_special_tokens=False) for token in missing]
     with torch.no_grad():
         for matrix in matrices.values():
-            for new_id, token in zip(new_ids, missing, strict=True):
-                word = tokenizer.encode(f" {token.strip('<|>')}", add_special_tokens=False)
+            for new_id, word in zip(new_ids, words, strict=True):
                 alike = word if len(word) == 1 and word[0] != tokenizer.unk_token_id else slice(old_size)
                 matrix.weight[new_id] = matrix.weight[alike].mean(dim=0)
                 if getattr(matrix, "bias", None) is not None:
