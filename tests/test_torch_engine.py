@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from satori.coat import encode_prompt
-from satori.engines import torch_engine as module
+from satori.engines import row_cache, torch_engine
 from satori.engines.base import EngineError, Sampling, generate_all
 from satori.engines.torch_engine import TorchEngine
 from satori.types import FinishReason
@@ -114,8 +114,8 @@ def test_greedy_is_transformers_generation(make_policy, kv_heads, rows):
 @pytest.mark.parametrize("kv_heads", [1, 2])
 def test_greedy_in_parts(make_policy, monkeypatch, kv_heads):
     """Rows that attend in several spans, prompts that are computed in several batches, some of them twice."""
-    monkeypatch.setattr(module, "_LEAST_ROWS", 2)
-    monkeypatch.setattr(module, "_PREFILL_TOKENS", 20)
+    monkeypatch.setattr(row_cache, "_LEAST_ROWS", 2)
+    monkeypatch.setattr(torch_engine, "_PREFILL_TOKENS", 20)
     model = make_policy(kv_heads)
     prompts = random_prompts(11, longest=14)
     prompts += prompts[3:6]
@@ -125,8 +125,8 @@ def test_greedy_in_parts(make_policy, monkeypatch, kv_heads):
 
 
 def test_spans_are_as_long_as_their_longest_row(monkeypatch):
-    monkeypatch.setattr(module, "_LEAST_ROWS", 2)
-    spans = [(span.rows, span.length) for span in module._spans([3, 9, 4, 4, 20])]
+    monkeypatch.setattr(row_cache, "_LEAST_ROWS", 2)
+    spans = [(span.rows, span.length) for span in row_cache.spans_of([3, 9, 4, 4, 20])]
     assert spans == [(slice(0, 2), 9), (slice(2, 4), 4), (slice(4, 6), 20)]
 
 

@@ -7,136 +7,25 @@ equal (several samples of one problem) are computed once and their cache copied.
 
 Compared with ``model.generate`` in ``bench/sampler.py``.
 
-Legend of shape suffixes: R rows, T new tokens, L cached length, V vocabulary.
+Legend of shape suffixes: R rows, T new tokens, L cached length, H hidden size, V vocabulary.
 """
 
-import math
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.cache_utils import Cache
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from transformers import PreTrainedModel
 
 from satori.config import derive_seed
 from satori.engines.base import EngineError, Piece, Sampling
+from satori.engines.row_cache import ATTENTION, RowCache, other_attention, spans_of
 from satori.head import head_logits
 from satori.scoring import by_length
 from satori.sharding import copy_parameters, is_whole
 from satori.types import Completion, FinishReason
 
-_GROWTH = 64  # the cache grows by at least so many positions at a time
-_SPANS = 4  # parts of the rows that attend separately, each to its own longest row
-_LEAST_ROWS = 32  # in a span: fewer are not worth the call
 _PREFILL_TOKENS = 4096  # padded tokens of prompts that are computed at a time
-
-
-class _RowCache(Cache):
-    """Keys and values of all rows, (rows, heads, capacity, head size) a layer; written at each row's own length."""
-
-    def __init__(self, layers: int) -> None:
-        self.keys: list[torch.Tensor | None] = [None] * layers
-        self.values: list[torch.Tensor | None] = [None] * layers
-        self.rows_R = torch.empty(0, dtype=torch.long)
-        self.slots_R = torch.empty(0, dtype=torch.long)
-        self.length = 0
-        self.capacity_rows = 0
-        self.prefilling = False
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        return 0 if self.prefilling else self.length
-
-    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
-        return query_length, 0  # asked in prefill only: decoding brings its own mask
-
-    def get_query_offset(self, layer_idx: int = 0) -> int:
-        return 0
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: object, **kwargs: object
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        keys = self.keys[layer_idx] = self._fit(self.keys[layer_idx], key_states)
-        values = self.values[layer_idx] = self._fit(self.values[layer_idx], value_states)
-        if self.prefilling:  # slots_R names the source prompt of each row: equal prompts were computed once
-            width = key_states.shape[2]
-            keys[self.rows_R, :, :width] = key_states[self.slots_R]
-            values[self.rows_R, :, :width] = value_states[self.slots_R]
-            return key_states, value_states
-        keys[self.rows_R, :, self.slots_R] = key_states[:, :, 0]
-        values[self.rows_R, :, self.slots_R] = value_states[:, :, 0]
-        rows = key_states.shape[0]
-        return keys[:rows, :, : self.length], values[:rows, :, : self.length]
-
-    def _fit(self, store: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
-        """The store, larger where the current length needs it."""
-        if store is not None and store.shape[2] >= self.length:
-            return store
-        capacity = self.length + _GROWTH
-        grown = like.new_zeros(self.capacity_rows, like.shape[1], capacity, like.shape[3])
-        if store is not None:
-            grown[: store.shape[0], :, : store.shape[2]] = store
-        return grown
-
-    def keep(self, rows_R: torch.Tensor) -> None:
-        """Drop every row but these, in this order."""
-        self.keys = [k[rows_R] if k is not None else None for k in self.keys]
-        self.values = [v[rows_R] if v is not None else None for v in self.values]
-        self.capacity_rows = len(rows_R)
-
-
-@dataclass(frozen=True)
-class _Span:
-    """Neighbouring rows, and the cached length of the longest of them."""
-
-    rows: slice
-    length: int
-
-
-def _spans(lengths: Sequence[int]) -> list[_Span]:
-    """Rows of these cached lengths in up to ``_SPANS`` spans. Rows that start together have similar lengths."""
-    size = max(_LEAST_ROWS, -(-len(lengths) // _SPANS))
-    starts = range(0, len(lengths), size)
-    return [_Span(slice(start, start + size), max(lengths[start : start + size])) for start in starts]
-
-
-def _attend(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    spans: Sequence[_Span] = (),
-    **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attention of one new token a row without repeating grouped keys and values, no span of rows longer than it has
-    to be; PyTorch's own for longer queries.
-
-    query (R, heads, T, D); key and value (R, key-value heads, L, D); mask additive, (R, 1, 1, L).
-    """
-    if query.shape[2] != 1 or attention_mask is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-    rows, heads, _, size = query.shape
-    groups = query.view(rows, key.shape[1], heads // key.shape[1], size) * (scaling or size**-0.5)
-    attended = []
-    for span in spans or [_Span(slice(rows), key.shape[2])]:
-        to = slice(span.length)
-        scores = groups[span.rows] @ key[span.rows, :, to].transpose(-1, -2) + attention_mask[span.rows, :, :, to]
-        attended.append(scores.softmax(-1) @ value[span.rows, :, to])
-    return torch.cat(attended).view(rows, 1, heads, size), None
-
-
-_ATTENTION = "satori_decode"
-AttentionInterface.register(_ATTENTION, _attend)
-AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
 
 
 class _Rows:
@@ -216,22 +105,6 @@ class _Rows:
         return keep_R
 
 
-def _other_attention(model: PreTrainedModel) -> str:
-    """What a model's attention has that the embedded sampler does not compute; empty where there is nothing."""
-    config = model.config
-    kinds = getattr(config, "layer_types", None) or getattr(config, "attention_layers", None) or []
-    if others := sorted(set(kinds) - {"full_attention", "global"}):
-        return ", ".join(others)
-    window, context = getattr(config, "sliding_window", None), getattr(config, "max_position_embeddings", math.inf)
-    if window and window < context and not kinds:
-        return f"a sliding window of {window} tokens"
-    if not model._supports_attention_backend:
-        return "an attention of its own, which cannot be exchanged"
-    if getattr(config, "v_head_dim", None) not in (None, getattr(config, "qk_head_dim", None)):
-        return "keys and values of different sizes"
-    return ""
-
-
 class TorchEngine:
     """Samples from a transformers model that lives in this process.
 
@@ -244,7 +117,7 @@ class TorchEngine:
     ) -> None:
         if rows < 1:
             raise ValueError(f"rows is {rows}: the sampler needs at least one")
-        if trouble := _other_attention(model):
+        if trouble := other_attention(model):
             raise EngineError(f"the embedded sampler knows full attention only; this model has {trouble}; try vLLM")
         self.model, self.rows = model, rows
         self.stop_ids = frozenset((eos_token_id, *also_stop))
@@ -276,7 +149,7 @@ class TorchEngine:
         self._check([prompt], sampling)
         noise_T = uniforms(derive_seed(seed, "request", 0), sampling.max_new_tokens).to(self.model.device)
         with self._sampling_mode():
-            cache = _RowCache(self.model.config.num_hidden_layers)
+            cache = RowCache(self.model.config.num_hidden_layers)
             cache.capacity_rows = 1
             logits_RV = self._prefill(cache, [prompt], [0])
             for taken in range(sampling.room(prompt)):
@@ -292,7 +165,7 @@ class TorchEngine:
         """The model without dropout and with our attention, as it was before afterwards."""
         was_training, attention = self.model.training, self.model.config._attn_implementation
         self.model.eval()
-        self.model.set_attn_implementation(_ATTENTION)
+        self.model.set_attn_implementation(ATTENTION)
         try:
             yield
         finally:
@@ -316,7 +189,7 @@ class TorchEngine:
     ) -> Iterator[tuple[int, Completion]]:
         # Neighbours of equal length prefill together, and equal prompts stand next to each other.
         waiting = deque(sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), list(prompts[i]))))
-        cache = _RowCache(self.model.config.num_hidden_layers)
+        cache = RowCache(self.model.config.num_hidden_layers)
         cache.capacity_rows = min(self.rows, len(prompts))
         rows = _Rows(cache.capacity_rows, sampling.max_new_tokens, self.model.device)
         while True:
@@ -342,7 +215,7 @@ class TorchEngine:
             tokens_R, logprobs_R = sample(logits_RV, sampling.temperature, noise_R)
             yield from rows.take(active_R, tokens_R, logprobs_R, self._stop_ids)
 
-    def _prefill(self, cache: _RowCache, prompts: list[Sequence[int]], places: list[int]) -> torch.Tensor:
+    def _prefill(self, cache: RowCache, prompts: list[Sequence[int]], places: list[int]) -> torch.Tensor:
         """Compute the prompts into their rows; returns the logits after each prompt, (R, V)."""
         rows_of: dict[tuple[int, ...], list[int]] = {}
         for row, prompt in enumerate(prompts):
@@ -361,7 +234,7 @@ class TorchEngine:
         return torch.cat(logits)[order]
 
     def _prefill_batch(
-        self, cache: _RowCache, prompts: list[tuple[int, ...]], source: list[int], places: list[int]
+        self, cache: RowCache, prompts: list[tuple[int, ...]], source: list[int], places: list[int]
     ) -> torch.Tensor:
         """Compute different prompts at once, and copy the ``source``-th to each of the places; logits, (places, V)."""
         device, count = self.model.device, len(prompts)
@@ -377,9 +250,9 @@ class TorchEngine:
         last_RH = hidden_RTH[torch.arange(count), lengths - 1]
         return head_logits(self.model, last_RH)[cache.slots_R]
 
-    def _decode(self, cache: _RowCache, tokens_R: torch.Tensor, lengths_R: torch.Tensor) -> torch.Tensor:
+    def _decode(self, cache: RowCache, tokens_R: torch.Tensor, lengths_R: torch.Tensor) -> torch.Tensor:
         """One token for every row; returns the logits after it, (R, V)."""
-        spans = _spans([length + 1 for length in lengths_R.tolist()])
+        spans = spans_of([length + 1 for length in lengths_R.tolist()])
         cache.length = max(span.length for span in spans)
         cache.rows_R, cache.slots_R = torch.arange(len(tokens_R), device=tokens_R.device), lengths_R
         unseen_RL = torch.arange(cache.length, device=tokens_R.device)[None] > lengths_R[:, None]
