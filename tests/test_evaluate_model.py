@@ -278,6 +278,8 @@ def test_comparing_folders(evaluated_folder, tmp_path, capsys):
     for share in ("0.5", "0.6"):
         assert main(["compare", str(out), "--save", str(tmp_path / f"cmp-{share}")]) == 0
     assert len(list(tmp_path.glob("cmp-0.[56].*"))) == 4
+    assert main(["compare", str(out), "--save", str(tmp_path / "page.html")]) == 0
+    assert {path.name for path in tmp_path.glob("page*")} == {"page.html", "page.md"}
     assert main(["compare", str(out), str(out)]) == 2
     assert "two runs are called 'random'" in capsys.readouterr().err
     assert main(["compare", str(tmp_path)]) == 2

@@ -200,15 +200,19 @@ def regrade_folder(out: Path, console: Console) -> None:
 
 
 def compare_folders(folders: Sequence[Path], out: Path | None, console: Console) -> None:
-    """The paper's tables with a row for every folder, and paired tests between them; ``out`` gets .md and .html."""
+    """The paper's tables with a row for every folder, and paired tests between them.
+
+    Both ``out``.md and ``out``.html are written, whether ``out`` ends in one of them or in neither.
+    """
     runs = [run for folder in folders for run in read_runs(folder)]
     try:
         document = comparison_document(compare(runs))
     except ValueError as error:
         raise ArtifactError(f"cannot compare these folders: {error}") from error
     if out:
-        write_text(out.with_name(out.name + ".html"), render_html(document))
-        write_text(out.with_name(out.name + ".md"), render_markdown(document))
+        name = out.stem if out.suffix in (".md", ".html") else out.name
+        write_text(out.with_name(f"{name}.html"), render_html(document))
+        write_text(out.with_name(f"{name}.md"), render_markdown(document))
     console.print(render_terminal(document))
 
 
