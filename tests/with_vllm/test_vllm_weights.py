@@ -4,10 +4,10 @@ import random
 
 import pytest
 import torch
-from vllm_models import EOS, SETTINGS, VOCABULARY, make_model, perturb, wrong_by
+from vllm_models import EOS, SETTINGS, VOCABULARY, make_model, perturb, wrong
 
 from satori.engines import vllm_engine
-from satori.engines.base import EngineError, Sampling, generate_all
+from satori.engines.base import EngineError
 from satori.engines.vllm_engine import VllmEngine
 from satori.engines.vllm_weights import with_tied_head
 from satori.lora import LoraSettings, add_adapters
@@ -28,10 +28,6 @@ def prompts():
     rng = random.Random(0)
     long = [rng.randrange(2, VOCABULARY) for _ in range(300)]
     return [[rng.randrange(2, VOCABULARY) for _ in range(n)] for n in (1, 5, 20)] + [[*long, 3], [*long, 4]]
-
-
-def wrong(engine, model, prompts):
-    return wrong_by(model, prompts, generate_all(engine, prompts, Sampling(max_new_tokens=20), 0))
 
 
 def test_the_weights_of_a_live_model_are_sampled(opened, prompts):

@@ -3,9 +3,11 @@
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
+from satori.engines.base import Sampling, generate_all
 from satori.engines.vllm_engine import VllmSettings
 
 VOCABULARY, CONTEXT, EOS = 43, 1024, 1  # vLLM pads vocabularies: this one is not round
+PROMPTS = [[5, 6, 7], [8] * 20]
 SETTINGS = VllmSettings(kv_cache_gib=0.1, max_num_seqs=8)
 _SHAPE = {
     "vocab_size": VOCABULARY,
@@ -51,3 +53,8 @@ def wrong_by(model, prompts, completions, temperature=1.0):
         for i, token in enumerate(completion.token_ids):
             found.append(abs(completion.logprobs[i] - expected[len(prompt) - 1 + i, token].item()))
     return sum(found) / len(found)
+
+
+def wrong(engine, model, prompts=PROMPTS):
+    """``wrong_by`` of what an engine samples after these prompts."""
+    return wrong_by(model, prompts, generate_all(engine, prompts, Sampling(max_new_tokens=20), 0))
