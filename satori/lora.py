@@ -75,6 +75,13 @@ def has_adapters(model: torch.nn.Module) -> bool:
     return any(isinstance(module, Linear | TrainableTokensLayer) for module in model.modules())
 
 
+def has_tied_head(model: PreTrainedModel) -> bool:
+    """Whether the output head's matrix is the embeddings'."""
+    head: Any = model.get_output_embeddings()
+    embeddings: Any = model.get_input_embeddings()
+    return head is not None and head.weight is embeddings.weight
+
+
 def plain_name(name: str) -> str | None:
     """A parameter's name in the model without adapters; None for what is part of an adapter."""
     parts = name.split(".")
@@ -131,7 +138,7 @@ def _token_rows(model: PreTrainedModel, tokens: Sequence[int]) -> dict[str, list
     """The rows to train by the names of the embeddings and, where it is a matrix of its own, the output head."""
     embeddings: Any = model.get_input_embeddings()
     head: Any = model.get_output_embeddings()
-    own_head = [] if head is None or head.weight is embeddings.weight else [head]
+    own_head = [] if head is None or has_tied_head(model) else [head]
     if tokens and getattr(head, "bias", None) is not None:
         raise ArtifactError("lora: tokens were added, and an output head with a bias cannot learn them so")
     names = {id(module): name for name, module in model.named_modules()}

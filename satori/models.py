@@ -119,9 +119,13 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path)
     """Write a checkpoint that transformers, TRL and vLLM load by its path, adapters merged, in the type it was loaded
     in (accelerate shards in float32). Of several ranks the first writes it."""
     check_padding(tokenizer)
+    kind = model.config.dtype
     state = None if is_whole(model) else _in_type_of(model.config, full_state(model))
     if ranks.is_first():
         model.save_pretrained(path, state_dict=state)
+        if state is not None and kind is not None:  # it wrote down the type of the parameters
+            model.config.dtype = kind
+            model.config.save_pretrained(path)
         tokenizer.save_pretrained(path)
     ranks.meet(f"saving {path.name}")
 
@@ -133,7 +137,10 @@ def _in_type_of(config: PreTrainedConfig, state: dict[str, torch.Tensor]) -> dic
 
 
 def device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """This rank's GPU, with its number (transformers loads in threads, whose current GPU is the first); or the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
 
 
 def _scalar_config(name: str | Path) -> PreTrainedConfig:

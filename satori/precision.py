@@ -9,23 +9,28 @@ import torch
 
 Precision = Literal["auto", "float32", "bfloat16"]
 """`bfloat16` multiplies matrices in it and keeps weights, optimiser and losses as they are (autocast): about twice as
-fast where the processor has it. `auto`: bfloat16 on a GPU, float32 on a CPU."""
+fast where the processor has it. `auto`: bfloat16 on a GPU that has it, float32 elsewhere."""
 
 _BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")  # of x86 and ARM
 
 
 def in_bfloat16(precision: Precision) -> bool:
     """Whether to train in bfloat16 on this machine. Warns, once, where that is slower than float32."""
-    chosen = precision == "bfloat16" or (precision == "auto" and torch.cuda.is_available())
-    if chosen and not torch.cuda.is_available():
+    if precision == "bfloat16":
         _warn_if_emulated()
-    return chosen
+    return precision == "bfloat16" or (precision == "auto" and torch.cuda.is_available() and _is_native())
+
+
+def _is_native() -> bool:
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    known = torch.cpu.get_capabilities()
+    return any(known.get(name) for name in _BFLOAT16_INSTRUCTIONS)
 
 
 @cache
 def _warn_if_emulated() -> None:
-    known = torch.cpu.get_capabilities()
-    if not any(known.get(name) for name in _BFLOAT16_INSTRUCTIONS):
+    if not _is_native():
         warnings.warn(
             "precision: bfloat16 on a processor without instructions for it: each product is several times slower "
             "than in float32. Set precision: float32.",

@@ -71,6 +71,9 @@ def joined(timeout_s: float) -> Iterator[None]:
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(seconds=timeout_s)
     )
+    # Else, where a launcher asks for FSDP, transformers loads zeros on every rank but the first of a node: accelerate
+    # would fill them in. We shard what was loaded.
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     _patience.limit_s = timeout_s
     _store().set(f"satori/who/{index()}", f"rank {index()} ({socket.gethostname()}, process {os.getpid()})")
     try:

@@ -131,7 +131,7 @@ def sample_records(
     for start in range(0, len(problems), size):
         chunk, part = problems[start : start + size], folder / f"from-{start:09d}.jsonl"
         parts.append(part)
-        if part.exists():
+        if ranks.first_does(part.exists):  # what one rank sees on a shared file system another may not see yet
             on_done(len(chunk) * samples)
             continue
         groups = sample_responses(engine, tokenizer, chunk, samples, sampling, seed, on_done, start * samples)

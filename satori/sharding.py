@@ -30,6 +30,8 @@ from satori.optimizers import remembered
 
 T = TypeVar("T")
 
+_FILE_BYTES = 1_000_000_000  # of a rank's state, about: a file is in memory twice while it is written
+
 
 def shard(model: PreTrainedModel, bfloat16: bool = False) -> PreTrainedModel:
     """Spread a model over the ranks, in place, layer by layer; on one rank nothing happens.
@@ -74,6 +76,8 @@ def in_forward(model: PreTrainedModel, work: Callable[..., T], *arguments: Any) 
     its own ``forward``. All ranks call it the same number of times."""
     if is_sharded(model):
         result: T = model.within_forward(work, *arguments)  # type: ignore[operator]
+        if not torch.is_grad_enabled():  # FSDP2 keeps them whole for a backward pass, and none comes
+            model.reshard()  # type: ignore[operator]
         return result
     return work(model, *arguments)
 
@@ -118,7 +122,8 @@ def save_state(folder: Path, models: Mapping[str, tuple[PreTrainedModel, torch.o
     for title, (model, optimizer) in models.items():
         state |= {f"{title}/{name}": parameter.detach() for name, parameter in _trained(model)}
         state |= _moments(title, model, optimizer)
-    writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
+    writer = HuggingFaceStorageWriter(str(folder), _files(state), save_distributed=True)
+    writer.per_thread_copy_ahead = 0  # copying ahead pins host memory for all of it
     with _knowingly_alone():
         save(state, storage_writer=writer, no_dist=ranks.count() == 1)
 
@@ -146,6 +151,15 @@ def load_state(folder: Path, models: Mapping[str, tuple[PreTrainedModel, torch.o
         load(state, storage_reader=reader, no_dist=ranks.count() == 1)
 
 
+def _files(state: Mapping[str, torch.Tensor]) -> dict[str, int]:
+    """The number of the file, from 1, that each tensor is written to."""
+    numbers, total = {}, 0
+    for name, tensor in state.items():
+        numbers[name] = 1 + total // _FILE_BYTES
+        total += _local(tensor).nbytes
+    return numbers
+
+
 @contextmanager
 def _knowingly_alone() -> Iterator[None]:
     with warnings.catch_warnings():
@@ -165,6 +179,10 @@ def _moments(title: str, model: PreTrainedModel, optimizer: torch.optim.Optimize
 def _trained(model: PreTrainedModel) -> Iterator[tuple[str, torch.nn.Parameter]]:
     """What an optimiser moves: beside adapters the rest stands still, and is in the checkpoint that it came from."""
     return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
+
+
+def _local(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _whole(tensor: torch.Tensor) -> torch.Tensor:

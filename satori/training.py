@@ -33,7 +33,7 @@ from trl import SFTConfig, SFTTrainer
 from satori import ranks
 from satori.config import Settings, derive_seed
 from satori.divergence import DivergedError, keeping_the_batch
-from satori.lora import LoraSettings, add_adapters
+from satori.lora import LoraSettings, add_adapters, has_tied_head
 from satori.models import device
 from satori.optimizers import OptimizerKind, make_optimizer
 from satori.precision import Precision, in_bfloat16
@@ -64,7 +64,7 @@ class OptimizerSettings(Settings):
     optimizer: OptimizerKind = OptimizerKind.ADAMW
     """`muon` learns faster on small models; the paper's scripts use Adam."""
     precision: Precision = "auto"
-    """`float32`, `bfloat16` (autocast), or `auto`: bfloat16 on a GPU."""
+    """`float32`, `bfloat16` (autocast), or `auto`: bfloat16 on a GPU that has it."""
     recompute_activations: Recompute = "auto"
     """Compute activations again in the backward pass instead of keeping them; `auto`: on a GPU."""
     lora: LoraSettings = LoraSettings()
@@ -307,9 +307,14 @@ class ReportCallback(TrainerCallback):
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The whole checkpoints in a trainer's folder, the newest last: a state file is written last, and not aside."""
-    whole = [p.parent for p in folder.glob("checkpoint-*/trainer_state.json") if _is_json(p)]
-    return sorted(whole, key=lambda p: int(p.name.split("-")[1]))
+    """The whole checkpoints in a trainer's folder as the first rank sees them, the newest last: a state file is
+    written last, and not aside."""
+
+    def whole() -> list[Path]:
+        found = [p.parent for p in folder.glob("checkpoint-*/trainer_state.json") if _is_json(p)]
+        return sorted(found, key=lambda p: int(p.name.split("-")[1]))
+
+    return ranks.first_does(whole)
 
 
 def load_trained(folder: Path, model: PreTrainedModel) -> None:
@@ -339,8 +344,14 @@ def fine_tune(
 ) -> None:
     """Supervised fine-tuning in place, loss on the responses only. Goes on from a checkpoint left in ``folder``.
 
-    Adapters train beside ``new_tokens``, where there are any: tokens that the model has never seen.
+    Adapters train beside ``new_tokens``, where there are any: tokens that the model has never seen. Raises
+    ArtifactError where several GPUs cannot.
     """
+    if settings.lora.rank and new_tokens and ranks.count() > 1 and device().type != "cpu" and has_tied_head(model):
+        raise ArtifactError(
+            f"lora on {ranks.count()} GPUs: this model's output head is its embeddings, and accelerate cannot shard "
+            "them while the rows of new tokens are trained. Set lora.rank: 0, or run this stage on one GPU"
+        )
     add_adapters(model, settings.lora, seed, tokens=new_tokens)
     rows = [
         {"input_ids": [*prompt, *response], "labels": [-100] * len(prompt) + list(response)}

@@ -1,15 +1,20 @@
 """What must hold on every rank; run by test_ranks.py under torchrun."""
 
+import os
 import sys
 import tempfile
 from pathlib import Path
 
+import accelerate
+import pytest
 import torch
+from accelerate.state import PartialState
+from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 from test_ppo import random_rollouts
 from torch.distributed.tensor import DTensor
 
-from satori import ranks
+from satori import ranks, sharding, training
 from satori.engines.base import Sampling, generate_all
 from satori.engines.torch_engine import TorchEngine
 from satori.lora import LoraSettings, add_adapters
@@ -18,6 +23,7 @@ from satori.optimizers import OptimizerKind, make_optimizer
 from satori.pretraining import SHIPPED_BASE
 from satori.progress import Display
 from satori.reinforcement.ppo import Learner, PPOSettings, prepare, update
+from satori.run_folder import ArtifactError
 from satori.scoring import reward_logits, token_logprobs
 from satori.sharding import full_parameters, full_state, load_state, save_state, shard
 from satori.training import OptimizerSettings, fine_tune
@@ -36,11 +42,22 @@ def check_calls():
     assert ranks.first_does(lambda: (ranks.count(), ranks.is_first())) == (1, True)
 
 
+def check_each_rank_loads_the_whole_model():
+    """Also where a launcher has set what makes transformers load zeros on all but one."""
+    os.environ["ACCELERATE_USE_FSDP"] = "true"
+    loaded = dict(load_policy(SHIPPED_BASE).named_parameters())
+    del os.environ["ACCELERATE_USE_FSDP"]
+    for name, tensor in load_file(SHIPPED_BASE / "model.safetensors").items():
+        assert torch.equal(loaded[name], tensor)
+
+
 def check_each_rank_holds_its_part():
     whole, policy = load_policy(SHIPPED_BASE), sharded_policy()
     held = sum(p.to_local().numel() for p in policy.parameters() if isinstance(p, DTensor))
     total = sum(p.numel() for p in whole.parameters())
     assert held <= 1.1 * total / ranks.count()
+    token_logprobs(policy, SEQUENCES)
+    assert all(isinstance(p, DTensor) for p in policy.parameters()), "no backward pass comes that would take it apart"
 
 
 def check_numbers_are_those_of_the_whole_model():
@@ -127,6 +144,9 @@ def check_an_update_is_that_of_one_rank(folder: Path, kind: OptimizerKind, toler
     torch.testing.assert_close(
         prepare(together, random_rollouts(), settings, 1.0).advantages_BT, experience.advantages_BT
     )
+    written = folder / f"{kind}-{rank}"
+    ranks.first_does(written.mkdir)
+    save_state(written / "before", together.parts())
     for step in range(2):
         with ranks.alone():
             expected = update(alone, experience, settings, 1.0, step, seed=step)
@@ -139,17 +159,19 @@ def check_an_update_is_that_of_one_rank(folder: Path, kind: OptimizerKind, toler
                 numbers[name],
                 value,
             )
-        ranks.first_does(lambda step=step: (folder / f"{kind}-{rank}-{step}").mkdir())
-        save_state(folder / f"{kind}-{rank}-{step}", together.parts())
+        save_state(written / str(step), together.parts())
+        assert len(list((written / str(step)).iterdir())) > ranks.count()
         together = learner_of(kind, sharded=True, rank=rank)
-        load_state(folder / f"{kind}-{rank}-{step}", together.parts())
+        load_state(written / str(step), together.parts())
     for part in ("policy", "critic"):
         theirs = dict(full_parameters(getattr(alone, part)))
         for name, tensor in full_parameters(getattr(together, part)):
             torch.testing.assert_close(tensor, theirs[name], atol=tolerance, rtol=tolerance)
 
 
-def fine_tuned(folder: Path, start_from: float = 1.0) -> dict[str, torch.Tensor]:
+def fine_tuned(
+    folder: Path, start_from: float = 1.0, lora: LoraSettings | None = None, new_tokens: tuple[int, ...] = ()
+) -> dict[str, torch.Tensor]:
     """The parameters after two epochs, which go on from a checkpoint in the folder; the first rank has them.
 
     ``start_from`` scales the model that it starts with, which makes no difference where it goes on.
@@ -158,24 +180,59 @@ def fine_tuned(folder: Path, start_from: float = 1.0) -> dict[str, torch.Tensor]
     with torch.no_grad():
         for parameter in model.parameters():
             parameter *= start_from
-    settings = OptimizerSettings(learning_rate=1e-3, epochs=2, batch_size=4, micro_batch_size=2)
+    settings = OptimizerSettings(
+        learning_rate=1e-3, epochs=2, batch_size=4, micro_batch_size=2, lora=lora or LoraSettings()
+    )
     examples = [*SEQUENCES, *SEQUENCES, SEQUENCES[0]]  # two batches, and some left over
     with Display(quiet=True) as display:
-        fine_tune(model, tokenizer, examples, settings, folder, display.task("tune"), seed=0)
+        fine_tune(model, tokenizer, examples, settings, folder, display.task("tune"), seed=0, new_tokens=new_tokens)
+    assert sharding.is_sharded(model) == (training.device().type == "cuda")
     return full_state(model)
 
 
 def check_fine_tuning_goes_on_from_one_rank(folder: Path) -> None:
     """And leaves what test_ranks.py goes on from, on one rank again."""
+    assert_trained_alike(folder, "from_one", fine_tuned(folder / "from_one", 0.5))
+    assert_trained_alike(folder, "two", fine_tuned(folder / "two"))
+
+
+def assert_trained_alike(folder: Path, name: str, found: dict[str, torch.Tensor]) -> None:
     expected = load_file(folder / "one.safetensors")
-    for name, found in (("from_one", fine_tuned(folder / "from_one", 0.5)), ("two", fine_tuned(folder / "two"))):
-        for key, tensor in found.items():
-            torch.testing.assert_close(tensor, expected[key], atol=1e-4, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
+    for key, tensor in found.items():
+        torch.testing.assert_close(tensor, expected[key], atol=1e-4, rtol=1e-3, msg=lambda m: f"{name}: {m}")
+
+
+def check_fine_tuning_with_sharded_models(folder: Path) -> None:
+    """Accelerate's FSDP2, which it has for GPUs only: here it takes the ranks for such."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACCELERATE_TORCH_DEVICE", "cpu")
+        patch.setattr(PartialState, "_prepare_backend", lambda *given, **named: ("gloo", DistributedType.MULTI_GPU))
+        patch.setattr(training, "device", lambda: torch.device("cuda", 0))
+        assert_trained_alike(folder, "from one rank, sharded", fine_tuned(folder / "from_one_sharded", 0.5))
+        assert_trained_alike(folder, "sharded", fine_tuned(folder / "sharded"))
+        fine_tuned(folder / "adapters", lora=LoraSettings(rank=3))
+        with pytest.raises(ArtifactError, match="its embeddings, and accelerate cannot shard them"):
+            fine_tuned(folder / "tokens", lora=LoraSettings(rank=3), new_tokens=(5,))
+        norm_of = accelerate.Accelerator.clip_grad_norm_
+
+        def poisoned(self, parameters, *given):
+            """A gradient is not a number, in the part of the last rank only."""
+            parameters = list(parameters)
+            if ranks.index() == ranks.count() - 1:
+                parameters[-1].grad.to_local()[...] = float("nan")
+            return norm_of(self, parameters, *given)
+
+        patch.setattr(accelerate.Accelerator, "clip_grad_norm_", poisoned)
+        with pytest.raises(ArtifactError, match="step 1: the gradient norm is nan"):
+            fine_tuned(folder / "not a number")
 
 
 def main() -> None:
     torch.set_num_threads(1)
+    sharding._FILE_BYTES = 100_000
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "true"
     with ranks.joined(60):
+        check_each_rank_loads_the_whole_model()
         check_fine_tuning_goes_on_from_one_rank(Path(sys.argv[1]))
         folder = Path(ranks.first_does(tempfile.mkdtemp))
         check_calls()
@@ -187,6 +244,7 @@ def main() -> None:
         check_an_update_is_that_of_one_rank(folder, OptimizerKind.ADAMW, 1e-4)
         check_an_update_is_that_of_one_rank(folder, OptimizerKind.ADAMW, 1e-4, rank=3)
         check_an_update_is_that_of_one_rank(folder, OptimizerKind.MUON, 1e-2)  # it orthogonalises in bfloat16
+        check_fine_tuning_with_sharded_models(Path(sys.argv[1]))
     print(f"rank {ranks.index()}: all holds")
 
 

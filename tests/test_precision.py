@@ -50,3 +50,17 @@ def test_what_was_sharded_in_float32_is_saved_in_the_type_it_was_loaded_in(embed
     monkeypatch.setattr(models, "is_whole", lambda model: False)
     models.save(model.float(), tokenizer, tmp_path / "saved")
     assert {tensor.dtype for tensor in load_file(tmp_path / "saved/model.safetensors").values()} == {torch.bfloat16}
+    assert models.load_policy(tmp_path / "saved").dtype == torch.bfloat16, "what config.json says"
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_gpu_without_bfloat16_trains_in_float32(monkeypatch, native):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation)
+    assert precision.in_bfloat16("auto") == native
+
+
+def test_a_model_is_loaded_on_the_gpu_of_its_rank(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    assert models.device() == torch.device("cuda", 3)

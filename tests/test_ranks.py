@@ -115,15 +115,17 @@ def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
 
 
 def test_what_must_hold_on_every_rank(tmp_path):
-    """Among it that fine-tuning, cut off after an epoch, goes on on more or fewer ranks."""
+    """Among it that fine-tuning, cut off after an epoch, goes on on more or fewer ranks, sharded or not."""
     expected = fine_tuned(tmp_path / "one")
     save_file({name: tensor.contiguous() for name, tensor in expected.items()}, tmp_path / "one.safetensors")
-    without_the_last_epoch(shutil.copytree(tmp_path / "one", tmp_path / "from_one"))
+    for copy in ("from_one", "from_one_sharded"):
+        without_the_last_epoch(shutil.copytree(tmp_path / "one", tmp_path / copy))
     checks = [str(Path(__file__).parent / "rank_checks.py"), str(tmp_path)]
     assert launched(TORCHRUN, 2, checks).count("all holds") == 2
-    without_the_last_epoch(tmp_path / "two")
-    for name, tensor in fine_tuned(tmp_path / "two", start_from=0.5).items():
-        torch.testing.assert_close(tensor, expected[name], atol=1e-4, rtol=1e-3)
+    for folder in (tmp_path / "two", tmp_path / "sharded"):
+        without_the_last_epoch(folder)
+        for name, tensor in fine_tuned(folder, start_from=0.5).items():
+            torch.testing.assert_close(tensor, expected[name], atol=1e-4, rtol=1e-3)
 
 
 def without_the_last_epoch(folder: Path) -> None:

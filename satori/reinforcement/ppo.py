@@ -47,7 +47,7 @@ class PPOSettings(Settings):
     """Paper: 5e-6 for 7B."""
     optimizer: OptimizerKind = OptimizerKind.ADAMW
     precision: Precision = "auto"
-    """`float32`, `bfloat16` (autocast), or `auto`: bfloat16 on a GPU."""
+    """`float32`, `bfloat16` (autocast), or `auto`: bfloat16 on a GPU that has it."""
     recompute_activations: Recompute = "auto"
     """Compute activations again in the backward pass instead of keeping them: far less memory, about a third more time;
     `auto`: on a GPU."""

@@ -279,7 +279,7 @@ def describe_tokens(row: RolloutTokens, tokenizer: PreTrainedTokenizerBase) -> d
 
 def load_learner(context: StageContext, settings: RLSettings, policy_path: Path) -> tuple[Learner, int]:
     """Models and optimisers at the start of training, or as the last checkpoint left them; and the next step."""
-    whole = sorted((context.folder / CHECKPOINTS).glob("step-??????"))
+    whole = ranks.first_does(lambda: sorted((context.folder / CHECKPOINTS).glob("step-??????")))
     half = in_bfloat16(settings.precision)
     policy = load_policy(policy_path, before_sharding())
     policy = shard(add_adapters(policy, settings.lora, derive_seed(context.seed, "policy's adapters")), half)
