@@ -235,6 +235,14 @@ def test_the_command_says_what_fits(capsys):
     assert "usable: fits" not in said
 
 
+@pytest.mark.parametrize(("name", "gpus", "memory"), [("qwen2.5-0.5b-one-gpu", 1, 24), ("satori-qwen-7b", 8, 80)])
+def test_a_recipe_fits_what_it_is_for(capsys, name, gpus, memory):
+    assert main(["plan", name, "--gpus", str(gpus), "--gpu-memory", str(memory)]) == 0
+    said = capsys.readouterr().out
+    assert "usable: fits" in said
+    assert "DOES NOT FIT" not in said
+
+
 @pytest.mark.parametrize("name", recipe_files())
 def test_every_shipped_recipe_can_be_planned(name):
     assert list(plan(load_recipe(name), PlanSettings(gpus=2)))

@@ -183,6 +183,7 @@ def train_round(
     reward_model = None
     if settings.use_reward_model:
         reward_model = load_reward_model(context.artifact("reward_model"), before_sharding())
+        reward_model.requires_grad_(False)  # autocast would keep a copy of every weight that is trained
         reward_model = shard(reward_model, in_bfloat16(settings.precision))
     sampling = Sampling(temperature=settings.temperature, max_new_tokens=settings.max_new_tokens)
     states = initial_states(context)
