@@ -13,6 +13,7 @@ from transformers.utils import logging as transformers_logging
 from satori import base_model, distillation, format_tuning, ranks, reward_model
 from satori.config import derive_seed
 from satori.engines.http_client import ConnectionSettings
+from satori.engines.opening import require_engine
 from satori.evaluation import stage as evaluation
 from satori.progress import Display
 from satori.recipe import Recipe, dump_recipe
@@ -22,6 +23,12 @@ from satori.run_folder import ArtifactError, RunFolder, fingerprint, write_text
 from satori.stage import Stage, StageContext
 from satori.synthesis import stage as synthesis
 from satori.tracking import TrackedStage, Trackers, require_installed
+from satori.types import Variant
+
+
+def _always(recipe: Recipe) -> bool:
+    return True
+
 
 STAGES: tuple[Stage, ...] = (
     Stage(
@@ -41,6 +48,7 @@ STAGES: tuple[Stage, ...] = (
         synthesis.run_stage,
         "COAT demonstrations from generator, critic and reward model",
         contents=lambda recipe: {"prompts": recipe.synthesis.prompt_digests()},
+        samples=lambda recipe: recipe.synthesis.released is None and bool(recipe.synthesis.models_here()),
     ),
     Stage(
         "format_tuned",
@@ -58,6 +66,7 @@ STAGES: tuple[Stage, ...] = (
         ("seed", "problems", "reward_model"),
         reward_model.run_stage,
         "preference pairs and the outcome reward model",
+        samples=_always,
         on_all_ranks=True,
     ),
     Stage(
@@ -67,6 +76,7 @@ STAGES: tuple[Stage, ...] = (
         ("seed", "variant", "problems", "restarts"),
         reinforcement.run_restarts,
         "the restart buffers of Algorithm 1",
+        samples=lambda recipe: recipe.restarts.released is None and recipe.variant is Variant.COAT,
         on_all_ranks=True,
     ),
     Stage(
@@ -76,6 +86,7 @@ STAGES: tuple[Stage, ...] = (
         ("seed", "problems", "restarts", "rl"),
         reinforcement.run_round_1,
         "PPO with restart and explore",
+        samples=_always,
         on_all_ranks=True,
     ),
     Stage(
@@ -85,6 +96,7 @@ STAGES: tuple[Stage, ...] = (
         ("seed", "problems", "distill"),
         distillation.run_stage,
         "the policy's hardest correct trajectories back into the base model",
+        samples=_always,
         on_all_ranks=True,
     ),
     Stage(
@@ -94,6 +106,7 @@ STAGES: tuple[Stage, ...] = (
         ("seed", "problems", "restarts", "rl_2"),
         reinforcement.run_round_2,
         "PPO, round 2: no restarts, more samples",
+        samples=_always,
         on_all_ranks=True,
     ),
     Stage(
@@ -103,6 +116,7 @@ STAGES: tuple[Stage, ...] = (
         ("problems", "evaluate"),
         evaluation.run_stage,
         "every model on held-out and out-of-domain problems",
+        samples=_always,
         on_all_ranks=True,
     ),
     Stage(
@@ -120,8 +134,9 @@ def run(recipe: Recipe, out: Path, stages: Sequence[Stage], redo: Sequence[str],
     """Run stages in order over a run folder, skipping those that are done.
 
     ``redo`` names stages to make again; what was made from them is made again too. Raises ArtifactError where an
-    artifact is missing or belongs to another configuration, or where another process works in the folder, and
-    TrackingError where a tracker is not installed; nothing is removed then.
+    artifact is missing or belongs to another configuration, or where another process works in the folder,
+    TrackingError where a tracker is not installed, and EngineError where the engine of a stage is not; nothing is
+    removed then.
     """
     require_installed(recipe.tracking)
     transformers_logging.set_verbosity_error()
@@ -183,14 +198,19 @@ def _without_connections(value: Any) -> Any:
 def _make_way(folder: RunFolder, recipe: Recipe, stages: Sequence[Stage], again: Sequence[str]) -> None:
     """Remove the stages to make again. Raises ArtifactError, before anything is removed, where the command would be
     refused later: what stays of its stages, finished or not, or an artifact that they are made from is of another
-    configuration, or one is missing."""
+    configuration, or one is missing. Raises EngineError where what a stage still to run samples with is not
+    installed."""
     made: dict[str, str] = {}
     for stage in stages:
         before = folder.input_fingerprints(stage.name, [name for name in stage.inputs if name not in made])
         _refuse_other_sources(folder, recipe, stage, made)
         settings, inputs = stage_settings(recipe, stage), {name: (made | before)[name] for name in stage.inputs}
-        if stage.name not in again and not folder.is_complete(stage.name, settings, inputs):
-            folder.is_begun(stage.name, settings, inputs)
+        asked_again = stage.name in again
+        if asked_again or not folder.is_complete(stage.name, settings, inputs):
+            if stage.samples(recipe):
+                require_engine(recipe.engine)
+            if not asked_again:
+                folder.is_begun(stage.name, settings, inputs)
         made[stage.name] = fingerprint(settings, inputs)
     for name in again:
         folder.remove(name)

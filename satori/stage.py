@@ -125,6 +125,8 @@ class Stage:
     run: Callable[[StageContext], str]
     """Does the work; returns the line to show when done."""
     help: str
+    samples: Callable[["Recipe"], bool] = lambda recipe: False
+    """Whether it opens the recipe's engine."""
     on_all_ranks: bool = False
     """Whether all ranks run it together; otherwise the first does and the others wait."""
     contents: Callable[["Recipe"], Mapping[str, object]] = lambda recipe: {}

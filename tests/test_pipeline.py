@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -98,6 +99,18 @@ def test_a_refused_command_removes_nothing(finished, tmp_path, capsys, command, 
     assert main([command, *recipe, *arguments(out, **changes)[2:], "--redo", redo]) == 2
     assert words in capsys.readouterr().err
     assert sorted(out.rglob("*")) == before
+
+
+def test_a_missing_engine_is_named_before_anything_is_removed(finished, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    out = tmp_path / "kept"
+    shutil.copytree(finished, out)
+    before = sorted(out.rglob("*"))
+    words = arguments(out, engine__kind="vllm")
+    assert main([*words, "--redo", "rl_2"]) == 2
+    assert "pip install 'satori[vllm]'" in capsys.readouterr().err
+    assert sorted(out.rglob("*")) == before
+    assert main([*words, "--redo", "report"]) == 0  # it samples nothing
 
 
 def test_train_validation_and_test_problems_are_disjoint(finished):

