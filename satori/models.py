@@ -60,8 +60,7 @@ def load_any_policy(
 def context_length(path: Path) -> int | None:
     """How many tokens prompt and response may have together, where the checkpoint says."""
     _require(path, "config.json")
-    length: int | None = getattr(AutoConfig.from_pretrained(path), "max_position_embeddings", None)
-    return length
+    return config_context_length(AutoConfig.from_pretrained(path))
 
 
 def any_context_length(name: str, trust_remote_code: bool = False) -> int | None:
@@ -70,8 +69,13 @@ def any_context_length(name: str, trust_remote_code: bool = False) -> int | None
         config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise _not_there(name, error) from error
+    return config_context_length(config)
+
+
+def config_context_length(config: PreTrainedConfig) -> int | None:
+    """The same by the configuration of a loaded model; None too where it says -1, for no limit."""
     length: int | None = getattr(config, "max_position_embeddings", None)
-    return length
+    return length if length is None or length > 0 else None
 
 
 def load_policy(path: Path, on: torch.device | None = None) -> PreTrainedModel:

@@ -350,6 +350,13 @@ def test_a_prompt_that_just_fits_is_sampled(make_policy):
     assert len(completion.token_ids) == 28
 
 
+def test_a_model_may_say_that_its_context_has_no_limit(make_policy):
+    model = make_policy()
+    model.config.max_position_embeddings = -1
+    [completion] = greedy(TorchEngine(model, NEVER), [[3] * 100], 28)
+    assert len(completion.token_ids) == 28
+
+
 @pytest.mark.parametrize("rows", [1, 8])
 def test_a_response_ends_where_the_context_does(make_policy, rows):
     engine, sampling = TorchEngine(make_policy(), NEVER, rows), Sampling(max_new_tokens=20, context_length=30)

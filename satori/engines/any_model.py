@@ -15,7 +15,13 @@ from satori.engines.server import ApiForm, ServerEngine, ServerEngineSettings
 from satori.engines.stopping import stop_ids
 from satori.engines.torch_engine import TorchEngine
 from satori.engines.vllm_engine import VllmEngine, VllmSettings
-from satori.models import TorchType, any_context_length, load_any_policy, load_any_tokenizer
+from satori.models import (
+    TorchType,
+    any_context_length,
+    config_context_length,
+    load_any_policy,
+    load_any_tokenizer,
+)
 from satori.tiny_model import build_tokenizer
 
 
@@ -87,8 +93,8 @@ def open_model(asked: AnyModel) -> Iterator[OpenModel]:
     if asked.engine == "torch":
         model, tokenizer = load_any_policy(asked.model, asked.trust_remote_code, asked.dtype)
         first, *others = stop_ids(model.generation_config, tokenizer)
-        length = getattr(model.config, "max_position_embeddings", None)
-        yield OpenModel(TorchEngine(model, first, asked.rows, others), tokenizer, length)
+        sampler = TorchEngine(model, first, asked.rows, others)
+        yield OpenModel(sampler, tokenizer, config_context_length(model.config))
         return
     tokenizer = load_any_tokenizer(asked.model, asked.trust_remote_code)
     first, *others = stop_ids(_generation_config(asked.model), tokenizer)

@@ -17,6 +17,8 @@ from transformers.cache_utils import Cache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from satori.models import config_context_length
+
 ATTENTION = "satori_decode"
 """The name that ``set_attn_implementation`` knows this attention by."""
 
@@ -133,7 +135,7 @@ def other_attention(model: PreTrainedModel) -> str:
     kinds = getattr(config, "layer_types", None) or getattr(config, "attention_layers", None) or []
     if others := sorted(set(kinds) - {"full_attention", "global"}):
         return ", ".join(others)
-    window, context = getattr(config, "sliding_window", None), getattr(config, "max_position_embeddings", math.inf)
+    window, context = getattr(config, "sliding_window", None), config_context_length(config) or math.inf
     if window and window < context and not kinds:
         return f"a sliding window of {window} tokens"
     if not model._supports_attention_backend:

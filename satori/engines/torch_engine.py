@@ -21,6 +21,7 @@ from satori.config import derive_seed
 from satori.engines.base import EngineError, Piece, Sampling
 from satori.engines.row_cache import ATTENTION, RowCache, other_attention, spans_of
 from satori.head import head_logits
+from satori.models import config_context_length
 from satori.scoring import by_length
 from satori.sharding import copy_parameters, is_whole
 from satori.types import Completion, FinishReason
@@ -173,7 +174,7 @@ class TorchEngine:
             self.model.set_attn_implementation(attention)
 
     def _check(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> None:
-        limits = (getattr(self.model.config, "max_position_embeddings", None), sampling.context_length)
+        limits = (config_context_length(self.model.config), sampling.context_length)
         limit = min((each for each in limits if each is not None), default=None)
         for index, prompt in enumerate(prompts):
             if not prompt:

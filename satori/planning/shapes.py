@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from satori.base_model import EMBEDDED, SMOLLM2
 from satori.lora import LoraSettings
+from satori.models import config_context_length
 from satori.pretraining import SHIPPED_BASE
 from satori.recipe import RecipeError
 
@@ -118,6 +119,6 @@ def measure(name: str, config: PretrainedConfig) -> Shape:
             for title, part in layer.named_modules()
             if isinstance(part, torch.nn.Linear)
         ),
-        context=getattr(config, "max_position_embeddings", None),
+        context=config_context_length(config),
         saved_bytes=2 if config.dtype in (torch.bfloat16, torch.float16) else 4,
     )

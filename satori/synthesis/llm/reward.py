@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from satori.coat import encode_prompt
 from satori.engines.http_client import Call, ConnectionSettings, HttpClient
 from satori.engines.server_errors import Cause, ServerError
+from satori.models import config_context_length
 from satori.scoring import PromptResponse, reward_logits
 from satori.synthesis.agents import PartialSolution
 from satori.synthesis.batching import Batches
@@ -54,7 +55,7 @@ class ClassifierReward:
             raise ValueError(f"the classifier has {model.config.num_labels} labels: a reward model has one")
         _check_form(tokenizer, form)
         self.model, self.tokenizer, self.batches, self.form = model, tokenizer, batches, form
-        self.context_length: int | None = getattr(model.config, "max_position_embeddings", None)
+        self.context_length = config_context_length(model.config)
 
     async def score(self, solution: PartialSolution) -> float:
         """See :class:`satori.synthesis.agents.RewardModel`."""
