@@ -78,7 +78,7 @@ HOSTILE = {
 def test_hostile_answers_are_not_right_and_take_no_time(name, form):
     result = grade(HOSTILE[name], GOLDS.get(form.kind, "3"), form)
     assert result.status in (Status.WRONG, Status.NO_ANSWER)
-    assert result.seconds < 2.5
+    assert result.seconds < 10  # quadratic work would take minutes; a busy machine takes a second or three
 
 
 def test_a_slow_answer_times_out_and_does_not_delay_the_others():
