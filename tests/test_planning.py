@@ -113,6 +113,7 @@ def test_memory_of_an_update_by_hand():
     assert lines["policy: weights"] == pytest.approx(7.6156 * 4 / 8, abs=1e-3)
     assert lines["critic: weights"] == pytest.approx((7.6156 - 152064 * 3584 / 1e9) * 4 / 8, abs=1e-3)  # no output head
     assert lines["layer inputs kept"] == pytest.approx(28 * 3584 * 16384 * 2 / 1e9)
+    assert lines["gradient of the head"] == pytest.approx(152064 * 3584 * (2 + 4) / 1e9)  # bfloat16, summed in float32
     more = memory.updating(recipe, recipe.rl, shape, PlanSettings(gpus=16))
     assert sum(by_title(more).values()) < sum(lines.values())
     without = recipe.rl.model_copy(update={"estimator": "grpo", "use_reward_model": False})

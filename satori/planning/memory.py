@@ -69,7 +69,8 @@ def trained(
 
 
 def together_at_work(shape: Shape, bytes_each: int, gpus: int, head: bool) -> list[Line]:
-    """What is whole while a model trains: its ends and two layers, one of them on its way; and their gradients."""
+    """What is whole while a model trains: its ends and two layers, one of them on its way; and their gradients, in the
+    type that they are computed in and in float32, in which they are summed."""
     if gpus == 1:
         if bytes_each == _FLOAT32:
             return []
@@ -86,8 +87,9 @@ def together_at_work(shape: Shape, bytes_each: int, gpus: int, head: bool) -> li
     sums = Line("gradients of two layers", layers, pair * (bytes_each + _FLOAT32) / 1e9)
     if not head:
         return [whole, sums]
-    of_head = f"{billions(shape.vocabulary_matrix)} x {bytes_each} B"
-    return [whole, sums, Line("gradient of the head", of_head, shape.vocabulary_matrix * bytes_each / 1e9)]
+    of_head = f"{billions(shape.vocabulary_matrix)} x ({bytes_each} + 4) B"
+    size = shape.vocabulary_matrix * (bytes_each + _FLOAT32) / 1e9
+    return [whole, sums, Line("gradient of the head", of_head, size)]
 
 
 def activations(shape: Shape, tokens: int, bytes_each: int, again: Recompute) -> list[Line]:
